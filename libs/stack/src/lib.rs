@@ -1,1 +1,3 @@
-//! .
+//! Small tower layers and services, one idea a file.
+
+pub mod balance;
