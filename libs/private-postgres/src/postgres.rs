@@ -86,15 +86,12 @@ impl PrivatePostgres {
     /// When the server cannot be reached or refuses the name.
     pub async fn create_database(&self, name: &str) -> Result<(), Error> {
         let statement = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
-        match self.execute(statement).await {
-            Err(error)
-                if error.as_database_error().and_then(|e| e.code()).as_deref()
-                    == Some(DUPLICATE_DATABASE) =>
-            {
-                Ok(())
-            }
-            other => other.map_err(|source| Error::Database { doing: "make a database", source }),
+        let made = self.execute(statement).await;
+        let code = made.as_ref().err().and_then(sqlx::Error::as_database_error);
+        if code.is_some_and(|error| error.code().as_deref() == Some(DUPLICATE_DATABASE)) {
+            return Ok(());
         }
+        made.map_err(|source| Error::Database { doing: "make a database", source })
     }
 
     async fn execute(&self, statement: String) -> Result<(), sqlx::Error> {
