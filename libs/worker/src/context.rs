@@ -1,0 +1,175 @@
+//! What a handler is given: the step, its inputs, and the sign to stop.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::de::DeserializeOwned;
+use tasker_api::v1::{Delivery, Payload};
+use tasker_client::json;
+use tasker_trace::TraceContext;
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use crate::failure::HandlerError;
+
+/// One attempt at one step. Clones are cheap, and of the same attempt.
+#[derive(Clone)]
+pub struct StepContext {
+    delivery: Arc<Delivery>,
+    cancellation: CancellationToken,
+}
+
+impl StepContext {
+    /// Of a delivery; for handlers under test, too.
+    #[must_use]
+    pub fn new(delivery: Delivery) -> Self {
+        Self { delivery: Arc::new(delivery), cancellation: CancellationToken::new() }
+    }
+
+    /// What the task was submitted with; `{}` if it was submitted with nothing.
+    ///
+    /// # Errors
+    /// Permanent, `INVALID_INPUT`: it is not JSON, or not a `T`.
+    pub fn input<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
+        parse("the task's context", self.delivery.context.as_ref())
+    }
+
+    /// What the template configures this handler with; `{}` if with nothing.
+    ///
+    /// # Errors
+    /// Permanent, `INVALID_INPUT`: it is not a `T`.
+    pub fn initialization<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
+        parse("the handler's initialization", self.delivery.initialization.as_ref())
+    }
+
+    /// The result of a step that this one depends on.
+    ///
+    /// # Errors
+    /// Permanent, `INVALID_INPUT`: there is no such dependency, or its result is not a `T`.
+    pub fn dependency<T: DeserializeOwned>(&self, step: &str) -> Result<T, HandlerError> {
+        let what = format!("the result of `{step}`");
+        let Some(result) = self.delivery.dependency_results.get(step) else {
+            return Err(HandlerError::permanent("INVALID_INPUT", format!("{what}: there is none")));
+        };
+        parse(&what, Some(result))
+    }
+
+    /// The results of all steps that this one depends on, by their names.
+    ///
+    /// # Errors
+    /// Permanent, `INVALID_INPUT`: one of them is not a `T`.
+    pub fn dependencies<T: DeserializeOwned>(&self) -> Result<BTreeMap<String, T>, HandlerError> {
+        let names = self.delivery.dependency_results.keys();
+        names.map(|name| Ok((name.clone(), self.dependency(name)?))).collect()
+    }
+
+    /// The delivery as it came, for payloads that are not JSON.
+    #[must_use]
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    /// A UUIDv7.
+    #[must_use]
+    pub fn task_id(&self) -> &str {
+        &self.delivery.task_id
+    }
+
+    /// Unique within the task.
+    #[must_use]
+    pub fn step_name(&self) -> &str {
+        &self.delivery.step_name
+    }
+
+    /// Of the task's template.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.delivery.namespace
+    }
+
+    /// 1 for the first.
+    #[must_use]
+    pub fn attempt(&self) -> i32 {
+        self.delivery.attempt
+    }
+
+    /// Attempts that the step has in all.
+    #[must_use]
+    pub fn max_attempts(&self) -> i32 {
+        self.delivery.max_attempts
+    }
+
+    /// The same in every attempt of this step: for effects that must happen once elsewhere.
+    #[must_use]
+    pub fn idempotency_key(&self) -> &str {
+        &self.delivery.idempotency_key
+    }
+
+    /// Cancelled when the result will not be taken any more: the lease is lost, the step has timed
+    /// out or was cancelled, or the worker must stop. A handler that goes on is dropped soon after.
+    #[must_use]
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.cancellation
+    }
+
+    /// The place in the task's trace to call others from.
+    #[must_use]
+    pub fn trace(&self) -> TraceContext {
+        let delivered = self.delivery.trace.clone().unwrap_or_default();
+        TraceContext::from(delivered).or_of(&Span::current())
+    }
+}
+
+fn parse<T: DeserializeOwned>(what: &str, payload: Option<&Payload>) -> Result<T, HandlerError> {
+    let nothing = || Payload { data: "{}".into(), ..Payload::default() };
+    let parsed = match payload {
+        Some(payload) => json::parse(payload),
+        None => json::parse(&nothing()),
+    };
+    parsed.map_err(|error| HandlerError::invalid_input(what, &error))
+}
+
+impl fmt::Debug for StepContext {
+    // Without the payloads: they are the user's, and not for logs.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("StepContext")
+            .field("task_id", &self.task_id())
+            .field("step_name", &self.step_name())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &'static str) -> Payload {
+        Payload { data: text.into(), ..Payload::default() }
+    }
+
+    #[test]
+    fn inputs_are_read_as_what_the_handler_wants() {
+        let step = StepContext::new(Delivery {
+            context: Some(json(r#"{"n": 6}"#)),
+            dependency_results: [("a", "36"), ("b", "49")]
+                .map(|(name, value)| (name.to_owned(), json(value)))
+                .into(),
+            ..Delivery::default()
+        });
+        assert_eq!(step.input::<BTreeMap<String, u8>>().unwrap()["n"], 6);
+        assert_eq!(step.dependency::<u8>("a").unwrap(), 36);
+        assert_eq!(step.dependencies::<u8>().unwrap().into_values().collect::<Vec<_>>(), [36, 49]);
+        assert!(step.initialization::<BTreeMap<String, u8>>().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_input_that_does_not_fit_is_a_permanent_failure_that_says_where() {
+        let context = Some(json(r#"{"n": "six"}"#));
+        let step = StepContext::new(Delivery { context, ..Delivery::default() });
+        let error = step.input::<BTreeMap<String, u8>>().unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), ("INVALID_INPUT", false));
+        assert!(error.message().starts_with("the task's context: `n` is"), "{error}");
+        let error = step.dependency::<u8>("missing").unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), ("INVALID_INPUT", false));
+    }
+}
