@@ -1,1 +1,50 @@
-//! .
+//! PostgreSQL: the schema in `migrations/`, a file for each statement that writes in `sql/<table>/`,
+//! and a Rust file for each table.
+//!
+//! Every write takes a batch: one item and a thousand are the same work, one round trip and one
+//! commit. Every move is judged by the machine under the row's lock, in the statement that makes it,
+//! which also writes its history. Locks are taken in one order: tasks by id, then steps by ordinal.
+
+mod announce;
+mod deliveries;
+mod error;
+mod leases;
+mod messages;
+mod migrate;
+mod payload;
+mod pool;
+mod reconcile;
+mod steps;
+mod tasks;
+mod templates;
+mod transitions;
+mod worker_sessions;
+
+pub use announce::{Announcement, CHANNEL};
+pub use deliveries::Content;
+pub use error::StoreError;
+pub use leases::{Adopted, Lost};
+pub use messages::{Finalization, Queued, QueuedResult, ReadyStep, WaitingStep};
+pub use migrate::{migrate, schema_version};
+pub use payload::Payload;
+pub use pool::{Options, Store};
+pub use reconcile::Findings;
+pub use steps::{
+    Held, Verdict,
+    complete::{Completion, Judged},
+    enqueue::{Enqueued, ToEnqueue},
+    expire::Expiry,
+    fail::Failure,
+    queue_result::ToQueue,
+    read::{StepOutcome, StepRow},
+    release::ToRelease,
+    retry::Retried,
+    start::{Started, ToStart},
+};
+pub use tasks::{
+    create::{Born, NewTask},
+    finalize::Finalized,
+    read::{TaskDetails, TaskFilter, TaskRow},
+};
+pub use templates::{Registered, TemplateRow};
+pub use transitions::{Transition, TransitionKind};

@@ -1,0 +1,137 @@
+//! What a task is made from: a graph of steps, declared once and never changed.
+
+use std::time::Duration;
+
+use semver::Version;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{back_off::BackOff, id::Ordinal, identity::Identity};
+
+mod definition;
+mod validate;
+
+/// The longest YAML text of a template, in bytes.
+pub const MAX_YAML_BYTES: usize = 1 << 20;
+/// The most steps that a template may have.
+pub const MAX_STEPS: usize = 10_000;
+
+/// A template that has been found valid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template {
+    /// 1 to 32 characters of `a-z 0-9 _`, a letter first: it names queues.
+    pub namespace: String,
+    /// 1 to 128 characters of `a-z 0-9 _ - .`, a letter first.
+    pub name: String,
+    /// Which edition it is.
+    pub version: Version,
+    /// For people.
+    pub description: String,
+    /// For people and their tools: a JSON object that the engine keeps and does not read.
+    pub metadata: Value,
+    /// When two submissions are the same task.
+    pub identity: Identity,
+    /// Dependencies before dependants: a step's place is its [`Ordinal`].
+    pub steps: Vec<Step>,
+    /// Of what the definition says, whatever its layout.
+    pub digest: [u8; 32],
+}
+
+/// One step of a template.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Unique in its template; 1 to 128 characters of `a-z 0-9 _ - .`, a letter first.
+    pub name: String,
+    /// What a worker must have registered to run it.
+    pub callable: String,
+    /// The handler's configuration: a JSON object.
+    pub initialization: Value,
+    /// What it waits for.
+    pub dependencies: Vec<Ordinal>,
+    /// Total attempts, at least 1; 1 if it is not retryable.
+    pub max_attempts: u32,
+    /// Between attempts.
+    pub back_off: BackOff,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+}
+
+/// What is wrong with a definition, at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// For example `steps[2].dependencies[0]`; empty for the whole text.
+    pub path: String,
+    /// What is wrong, and what to do.
+    pub description: String,
+}
+
+impl Template {
+    /// Reads a definition and finds all that is wrong with it.
+    ///
+    /// # Errors
+    /// Every violation, with its path. A text whose shape is wrong has one.
+    pub fn parse(yaml: &str) -> Result<Self, Vec<Violation>> {
+        let definition = definition::Definition::read(yaml).map_err(|violation| vec![violation])?;
+        let digest = Sha256::digest(definition.canonical()).into();
+        validate::validate(definition, digest)
+    }
+
+    /// Each step with its place, dependencies before dependants.
+    pub fn ordinals(&self) -> impl Iterator<Item = (Ordinal, &Step)> {
+        (0..).map(Ordinal).zip(&self.steps)
+    }
+
+    /// The step at a place, if there is one.
+    #[must_use]
+    pub fn step(&self, ordinal: Ordinal) -> Option<&Step> {
+        self.steps.get(usize::try_from(ordinal.0).ok()?)
+    }
+}
+
+/// A text that sorts as versions do, releases after all pre-releases: the newest comes last.
+///
+/// A pre-release is therefore taken as the newest only where there is no release.
+#[must_use]
+pub fn precedence(version: &Version) -> String {
+    let number = |n: u64| format!("{n:020}");
+    let core = [version.major, version.minor, version.patch].map(number).join(".");
+    if version.pre.is_empty() {
+        return format!("1{core}");
+    }
+    // Numeric identifiers sort before others, and a longer list after its beginning.
+    let pre: Vec<String> = (version.pre.split('.'))
+        .map(|part| match part.parse::<u64>() {
+            Ok(n) => format!("0{}", number(n)),
+            Err(_) => format!("1{part}"),
+        })
+        .collect();
+    format!("0{core}!{}", pre.join("!"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn precedence_sorts_as_semantic_versions_do_and_releases_last() {
+        let ordered = [
+            "1.0.0-alpha",
+            "1.0.0-alpha.1",
+            "1.0.0-alpha.beta",
+            "1.0.0-beta.2",
+            "1.0.0-beta.11",
+            "1.0.0-rc.1",
+            "2.0.0-alpha",
+            "0.9.0",
+            "1.0.0",
+            "1.0.10",
+            "1.2.0",
+            "10.0.0",
+        ];
+        let keys: Vec<String> =
+            ordered.iter().map(|text| precedence(&Version::parse(text).unwrap())).collect();
+        let mut sorted = keys.clone();
+        sorted.sort();
+        assert_eq!(keys, sorted);
+    }
+}

@@ -1,0 +1,99 @@
+//! A template as people write it. Unknown fields are errors.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{MAX_YAML_BYTES, Violation};
+use crate::{back_off::Strategy, identity::Identity};
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Definition {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) version: String,
+    #[serde(default)]
+    pub(super) description: String,
+    #[serde(default)]
+    pub(super) metadata: Map<String, Value>,
+    #[serde(default)]
+    pub(super) identity: Identity,
+    pub(super) steps: Vec<Step>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) handler: Handler,
+    #[serde(default)]
+    pub(super) dependencies: Vec<String>,
+    #[serde(default)]
+    pub(super) retry: Retry,
+    #[serde(default = "five_minutes")]
+    pub(super) timeout_seconds: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Handler {
+    pub(super) callable: String,
+    #[serde(default)]
+    pub(super) initialization: Map<String, Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retry {
+    pub(super) retryable: bool,
+    pub(super) max_attempts: u32,
+    pub(super) backoff: Strategy,
+    pub(super) backoff_base_ms: u64,
+    pub(super) max_backoff_ms: u64,
+    pub(super) jitter: bool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            retryable: true,
+            max_attempts: 3,
+            backoff: Strategy::default(),
+            backoff_base_ms: 1_000,
+            max_backoff_ms: 60_000,
+            jitter: true,
+        }
+    }
+}
+
+fn five_minutes() -> u64 {
+    300
+}
+
+impl Definition {
+    pub(super) fn read(yaml: &str) -> Result<Self, Violation> {
+        let whole = |description: String| Violation { path: String::new(), description };
+        if yaml.len() > MAX_YAML_BYTES {
+            return Err(whole(format!("longer than {MAX_YAML_BYTES} bytes")));
+        }
+        // As YAML 1.2 has it: `no` and `n` are words.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let value: Value = serde_saphyr::from_str_with_options(yaml, options)
+            .map_err(|error| whole(format!("not YAML: {}", first_line(&error.to_string()))))?;
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            let path = if path == "." { String::new() } else { path };
+            Violation { path, description: error.into_inner().to_string() }
+        })
+    }
+
+    /// The same definition always as the same text.
+    pub(super) fn canonical(&self) -> String {
+        let value = serde_json::to_value(self).expect("maps have text keys");
+        value.to_string()
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

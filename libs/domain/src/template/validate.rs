@@ -1,0 +1,280 @@
+//! Finds everything that is wrong with a definition, in one go.
+
+use std::{collections::HashMap, time::Duration};
+
+use semver::Version;
+use serde_json::Value;
+
+use super::{MAX_STEPS, Step, Template, Violation, definition};
+use crate::{back_off::BackOff, graph, id::Ordinal};
+
+const MAX_TIMEOUT_SECONDS: u64 = 30 * 24 * 60 * 60;
+const MAX_BACK_OFF_MS: u64 = MAX_TIMEOUT_SECONDS * 1000;
+const MAX_ATTEMPTS: u32 = 1000;
+const MAX_NAME: usize = 128;
+/// A queue is `worker_<namespace>_queue`, and PGMQ takes 47 characters.
+const MAX_NAMESPACE: usize = 32;
+
+pub(super) fn validate(
+    definition: definition::Definition,
+    digest: [u8; 32],
+) -> Result<Template, Vec<Violation>> {
+    let mut found = Violations::default();
+    let version = found.version(&definition.version);
+    found.name("namespace", &definition.namespace, MAX_NAMESPACE, "");
+    found.name("name", &definition.name, MAX_NAME, "-.");
+    if definition.steps.len() > MAX_STEPS {
+        found.add("steps", format!("{} steps: at most {MAX_STEPS}", definition.steps.len()));
+    }
+    for (index, step) in definition.steps.iter().enumerate() {
+        found.step(index, step);
+    }
+    let dependencies = found.dependencies(&definition.steps);
+    if !found.0.is_empty() {
+        return Err(found.0);
+    }
+    let order = graph::order(&dependencies).map_err(|cycle| {
+        let names: Vec<&str> =
+            cycle.iter().map(|index| definition.steps[*index].name.as_str()).collect();
+        vec![Violation {
+            path: format!("steps[{}].dependencies", cycle[0]),
+            description: format!(
+                "a cycle: {} -> {}: remove one of these dependencies",
+                names.join(" -> "),
+                names[0]
+            ),
+        }]
+    })?;
+    Ok(Template {
+        namespace: definition.namespace,
+        name: definition.name,
+        version: version.expect("a bad version is a violation"),
+        description: definition.description,
+        metadata: Value::Object(definition.metadata),
+        identity: definition.identity,
+        steps: in_order(definition.steps, &dependencies, &order),
+        digest,
+    })
+}
+
+/// The steps as `order` lists them, their dependencies as places in that order.
+fn in_order(
+    steps: Vec<definition::Step>,
+    dependencies: &[Vec<usize>],
+    order: &[usize],
+) -> Vec<Step> {
+    let mut place = vec![Ordinal(0); order.len()];
+    for (ordinal, index) in (0..).map(Ordinal).zip(order) {
+        place[*index] = ordinal;
+    }
+    let mut steps: Vec<Option<definition::Step>> = steps.into_iter().map(Some).collect();
+    let taken = order.iter().map(|index| {
+        let step = steps[*index].take().expect("an order names each step once");
+        let mut parents: Vec<Ordinal> = dependencies[*index].iter().map(|n| place[*n]).collect();
+        parents.sort();
+        compile(step, parents)
+    });
+    taken.collect()
+}
+
+fn compile(step: definition::Step, dependencies: Vec<Ordinal>) -> Step {
+    let retry = step.retry;
+    Step {
+        name: step.name,
+        callable: step.handler.callable,
+        initialization: Value::Object(step.handler.initialization),
+        dependencies,
+        // The first attempt is always allowed: 0 and 1 both mean one.
+        max_attempts: if retry.retryable { retry.max_attempts.max(1) } else { 1 },
+        back_off: BackOff {
+            strategy: retry.backoff,
+            base: Duration::from_millis(retry.backoff_base_ms),
+            max: Duration::from_millis(retry.max_backoff_ms),
+            jitter: retry.jitter,
+        },
+        timeout: Duration::from_secs(step.timeout_seconds),
+    }
+}
+
+#[derive(Default)]
+struct Violations(Vec<Violation>);
+
+impl Violations {
+    fn add(&mut self, path: impl Into<String>, description: impl Into<String>) {
+        self.0.push(Violation { path: path.into(), description: description.into() });
+    }
+
+    fn version(&mut self, text: &str) -> Option<Version> {
+        match Version::parse(text) {
+            Ok(version) if text.len() <= MAX_NAME => Some(version),
+            Ok(_) => {
+                self.add("version", format!("longer than {MAX_NAME} characters"));
+                None
+            }
+            Err(error) => {
+                self.add("version", format!("not a semantic version such as 1.0.0: {error}"));
+                None
+            }
+        }
+    }
+
+    fn name(&mut self, path: impl Into<String>, text: &str, max: usize, also: &str) {
+        let allowed =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || also.contains(c);
+        let fits = text.len() <= max
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.chars().all(allowed);
+        if !fits {
+            let others: String = also.chars().map(|c| format!(" {c}")).collect();
+            let what = format!("give 1 to {max} characters of a-z 0-9 _{others}, a letter first");
+            self.add(path, what);
+        }
+    }
+
+    fn step(&mut self, index: usize, step: &definition::Step) {
+        let at = |field: &str| format!("steps[{index}].{field}");
+        self.name(at("name"), &step.name, MAX_NAME, "-.");
+        if step.handler.callable.is_empty() || step.handler.callable.len() > MAX_NAME {
+            self.add(at("handler.callable"), format!("give 1 to {MAX_NAME} bytes"));
+        }
+        if !(1..=MAX_TIMEOUT_SECONDS).contains(&step.timeout_seconds) {
+            self.add(at("timeout_seconds"), format!("give 1 to {MAX_TIMEOUT_SECONDS}"));
+        }
+        let retry = &step.retry;
+        if retry.max_attempts > MAX_ATTEMPTS {
+            self.add(at("retry.max_attempts"), format!("give 0 to {MAX_ATTEMPTS}"));
+        }
+        if retry.max_backoff_ms > MAX_BACK_OFF_MS {
+            self.add(at("retry.max_backoff_ms"), format!("give 0 to {MAX_BACK_OFF_MS}"));
+        }
+        if retry.backoff_base_ms > retry.max_backoff_ms {
+            let what = format!("more than max_backoff_ms, which is {}", retry.max_backoff_ms);
+            self.add(at("retry.backoff_base_ms"), what);
+        }
+    }
+
+    /// Dependencies as indices; whatever names none, or one twice, is a violation.
+    fn dependencies(&mut self, steps: &[definition::Step]) -> Vec<Vec<usize>> {
+        let mut by_name: HashMap<&str, usize> = HashMap::new();
+        for (index, step) in steps.iter().enumerate() {
+            if let Some(first) = by_name.insert(&step.name, index) {
+                let what = format!("{:?} is also the name of steps[{first}]", step.name);
+                self.add(format!("steps[{index}].name"), what);
+                by_name.insert(&step.name, first);
+            }
+        }
+        let mut all = Vec::with_capacity(steps.len());
+        for (index, step) in steps.iter().enumerate() {
+            let mut parents = Vec::with_capacity(step.dependencies.len());
+            for (nth, name) in step.dependencies.iter().enumerate() {
+                let path = || format!("steps[{index}].dependencies[{nth}]");
+                match by_name.get(name.as_str()) {
+                    None => self.add(path(), format!("no step is named {name:?}")),
+                    Some(parent) if parents.contains(parent) => {
+                        self.add(path(), format!("{name:?} is named twice"));
+                    }
+                    Some(parent) => parents.push(*parent),
+                }
+            }
+            all.push(parents);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Ordinal, Template, template::Violation};
+
+    fn violations(yaml: &str) -> Vec<(String, String)> {
+        let found = Template::parse(yaml).unwrap_err();
+        found.into_iter().map(|Violation { path, description }| (path, description)).collect()
+    }
+
+    fn paths(yaml: &str) -> Vec<String> {
+        violations(yaml).into_iter().map(|(path, _)| path).collect()
+    }
+
+    #[test]
+    fn steps_are_put_in_dependency_order() {
+        let template = Template::parse(
+            "{namespace: n, name: t, version: 1.2.3, steps: [
+                {name: last, handler: {callable: c}, dependencies: [first, middle]},
+                {name: middle, handler: {callable: c}, dependencies: [first]},
+                {name: first, handler: {callable: c}}]}",
+        )
+        .unwrap();
+        let names: Vec<&str> = template.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["first", "middle", "last"]);
+        assert_eq!(template.steps[2].dependencies, [Ordinal(0), Ordinal(1)]);
+    }
+
+    #[test]
+    fn everything_wrong_is_found_in_one_go_with_its_path() {
+        let found = paths(
+            "{namespace: 'No', name: t, version: one, steps: [
+                {name: a, handler: {callable: ''}, dependencies: [ghost]},
+                {name: a, handler: {callable: c}, timeout_seconds: 0},
+                {name: b, handler: {callable: c}, dependencies: [a, a],
+                 retry: {max_attempts: 5000, backoff_base_ms: 9, max_backoff_ms: 8}}]}",
+        );
+        let expected = [
+            "version",
+            "namespace",
+            "steps[0].handler.callable",
+            "steps[1].timeout_seconds",
+            "steps[2].retry.max_attempts",
+            "steps[2].retry.backoff_base_ms",
+            "steps[1].name",
+            "steps[0].dependencies[0]",
+            "steps[2].dependencies[1]",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_cycle_is_named_step_by_step() {
+        let found = violations(
+            "{namespace: n, name: t, version: 1.0.0, steps: [
+                {name: a, handler: {callable: c}, dependencies: [b]},
+                {name: b, handler: {callable: c}, dependencies: [a]}]}",
+        );
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0, "steps[0].dependencies");
+        assert!(found[0].1.starts_with("a cycle: a -> b -> a"), "{}", found[0].1);
+    }
+
+    #[test]
+    fn an_unknown_field_is_an_error_that_names_its_path() {
+        let found = violations(
+            "{namespace: n, name: t, version: 1.0.0, steps: [
+                {name: a, handler: {callable: c}, retry: {max_atempts: 3}}]}",
+        );
+        assert_eq!(found[0].0, "steps[0].retry.max_atempts");
+        assert!(found[0].1.contains("unknown field `max_atempts`"), "{}", found[0].1);
+    }
+
+    #[test]
+    fn layout_does_not_change_the_digest_and_meaning_does() {
+        let digest = |yaml: &str| Template::parse(yaml).unwrap().digest;
+        let flow = digest("{namespace: n, name: t, version: 1.0.0, steps: []}");
+        let block = digest("version: 1.0.0\nname: t\n# a comment\nnamespace: n\nsteps: []\n");
+        assert_eq!(flow, block);
+        assert_ne!(
+            flow,
+            digest("{namespace: n, name: t, version: 1.0.0, steps: [], description: d}")
+        );
+    }
+
+    #[test]
+    fn zero_attempts_mean_one_and_so_does_not_retryable() {
+        let attempts = |retry: &str| {
+            let step = format!("{{name: a, handler: {{callable: c}}, retry: {retry}}}");
+            let yaml = format!("{{namespace: n, name: t, version: 1.0.0, steps: [{step}]}}");
+            Template::parse(&yaml).unwrap().steps[0].max_attempts
+        };
+        assert_eq!(attempts("{max_attempts: 0}"), 1);
+        assert_eq!(attempts("{max_attempts: 5, retryable: false}"), 1);
+        assert_eq!(attempts("{max_attempts: 5}"), 5);
+    }
+}

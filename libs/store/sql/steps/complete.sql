@@ -1,0 +1,133 @@
+-- Ends steps well: EnqueueForOrchestration, Complete for workers that still hold them, Complete for
+-- results that were queued. Unlocks their children and moves their tasks.
+-- Names each step once: a twin waits for the next batch. Returns a verdict each, and the messages sent.
+WITH item AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::bytea[], $7::jsonb[],
+        $8::text[], $9::text[]
+    ) WITH ORDINALITY AS item (
+        message_id, task_id, ordinal, delivery_id, content_type, data, metadata,
+        worker_id, traceparent, position
+    )
+), taken AS (
+    DELETE FROM pgmq.q_orchestration_step_results AS message
+    USING item WHERE message.msg_id = item.message_id
+    RETURNING message.msg_id
+), judged AS (
+    -- Judged under the locks. The delivery is the fence: a worker presumed lost comes with an old one.
+    SELECT item.*, CASE
+        WHEN message_id IS NULL AND steps.delivery_id = item.delivery_id
+            AND step_state_after(steps.state, 'EnqueueForOrchestration') IS NOT NULL
+            AND task_state_after(tasks.state, 'StepCompleted') IS NOT NULL THEN 'committed'
+        WHEN message_id IN (SELECT msg_id FROM taken) AND steps.accepted_delivery_id = item.delivery_id
+            AND step_state_after(steps.state, 'Complete') IS NOT NULL
+            AND task_state_after(tasks.state, 'StepCompleted') IS NOT NULL THEN 'committed'
+        WHEN steps.accepted_delivery_id = item.delivery_id THEN 'duplicate'
+        ELSE 'lease_lost'
+    END AS verdict
+    FROM item JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
+), completed AS (
+    UPDATE steps
+    SET state = CASE
+            WHEN judged.message_id IS NULL
+                THEN step_state_after(step_state_after(steps.state, 'EnqueueForOrchestration'), 'Complete')
+            ELSE step_state_after(steps.state, 'Complete')
+        END,
+        delivery_id = NULL, accepted_delivery_id = judged.delivery_id
+    FROM judged
+    WHERE (steps.task_id, steps.ordinal) = (judged.task_id, judged.ordinal)
+      AND judged.verdict = 'committed'
+    RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, judged.message_id,
+        judged.content_type, judged.data, judged.metadata, judged.worker_id, judged.traceparent
+), recorded AS (
+    INSERT INTO step_results (task_id, ordinal, attempt, content_type, data, metadata)
+    SELECT task_id, ordinal, attempt, content_type, data, metadata
+    FROM completed WHERE message_id IS NULL
+    ON CONFLICT (task_id, ordinal) DO UPDATE
+    SET attempt = EXCLUDED.attempt, content_type = EXCLUDED.content_type, data = EXCLUDED.data,
+        metadata = EXCLUDED.metadata, error_type = NULL, error_message = NULL, retryable = NULL,
+        recorded_at = EXCLUDED.recorded_at
+), freed AS (
+    DELETE FROM leases USING completed
+    WHERE (leases.task_id, leases.ordinal) = (completed.task_id, completed.ordinal)
+), met AS (
+    -- Counted first: an UPDATE that joins a child to two parents would take off only one.
+    SELECT completed.task_id, child, count(*)::integer AS parents, max(traceparent) AS traceparent
+    FROM completed
+    JOIN step_dependencies ON (step_dependencies.task_id, parent) = (completed.task_id, completed.ordinal)
+    GROUP BY completed.task_id, child
+), unlocked AS (
+    UPDATE steps
+    SET unmet_dependencies = unmet_dependencies - met.parents
+    FROM met
+    WHERE (steps.task_id, steps.ordinal) = (met.task_id, met.child)
+    RETURNING steps.task_id, steps.ordinal, met.traceparent,
+        steps.state = 'pending' AND steps.unmet_dependencies = 0 AS ready
+), ready AS (
+    INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
+    SELECT clock_timestamp(),
+        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
+            'template_id', template_id, 'priority', priority),
+        jsonb_build_object('traceparent', traceparent)
+    FROM unlocked JOIN tasks USING (task_id)
+    WHERE unlocked.ready
+    RETURNING msg_id, message, headers
+), change AS (
+    SELECT task_id, sum(done)::integer AS done, sum(ready)::integer AS ready, max(traceparent) AS traceparent
+    FROM (
+        SELECT task_id, 1 AS done, 0 AS ready, traceparent FROM completed
+        UNION ALL
+        SELECT task_id, 0, ready::integer, NULL FROM unlocked
+    ) AS part
+    GROUP BY task_id
+), counted AS (
+    UPDATE tasks
+    SET ready = tasks.ready + change.ready, in_flight = in_flight - change.done,
+        satisfied = satisfied + change.done,
+        state = CASE
+            WHEN tasks.ready + change.ready > 0
+                THEN task_state_after(task_state_after(tasks.state, 'StepCompleted'), 'ReadyStepsFound')
+            WHEN in_flight - change.done > 0
+                THEN task_state_after(task_state_after(tasks.state, 'StepCompleted'), 'StepsStillInProcess')
+            WHEN waiting_for_retry > 0
+                THEN task_state_after(task_state_after(tasks.state, 'StepCompleted'), 'RetryPending')
+            -- Nothing moves: the finalizer's turn.
+            ELSE task_state_after(tasks.state, 'StepCompleted')
+        END
+    FROM change
+    WHERE tasks.task_id = change.task_id
+    RETURNING tasks.task_id, tasks.state, tasks.watched, change.traceparent
+), finalizable AS (
+    INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
+    SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
+        jsonb_build_object('traceparent', traceparent)
+    FROM counted WHERE state = 'evaluating_results'
+    RETURNING msg_id, message, headers
+), step_history AS (
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
+    SELECT task_id, ordinal,
+        CASE WHEN message_id IS NULL THEN '{EnqueueForOrchestration,Complete}' ELSE '{Complete}' END::step_event[],
+        state, attempt, worker_id
+    FROM completed
+), task_history AS (
+    INSERT INTO task_transitions (task_id, events, to_state, actor)
+    SELECT task_id,
+        CASE state
+            WHEN 'enqueuing_steps' THEN '{StepCompleted,ReadyStepsFound}'
+            WHEN 'steps_in_process' THEN '{StepCompleted,StepsStillInProcess}'
+            WHEN 'waiting_for_retry' THEN '{StepCompleted,RetryPending}'
+            ELSE '{StepCompleted}'
+        END::task_event[],
+        state, $10
+    FROM counted
+)
+SELECT 'verdict' AS "kind!", position, verdict, NULL::bigint AS message_id, NULL::jsonb AS message,
+    NULL::jsonb AS headers, NULL::uuid AS task_id
+FROM judged
+UNION ALL
+SELECT 'ready', NULL, NULL, msg_id, message, headers, NULL FROM ready
+UNION ALL
+SELECT 'finalization', NULL, NULL, msg_id, message, headers, NULL FROM finalizable
+UNION ALL
+SELECT 'watched', NULL, NULL, NULL, NULL, NULL, task_id FROM counted WHERE watched

@@ -1,0 +1,40 @@
+-- Ends leases that their workers have lost: LeaseExpired. A lost lease is a failed result like any
+-- other, and goes to result-processor by queue.
+WITH locked AS (
+    SELECT task_id, ordinal, item.delivery_id, item.error_type, item.error_message
+    FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[])
+        AS item (task_id, ordinal, delivery_id, error_type, error_message)
+    JOIN steps USING (task_id, ordinal)
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF steps
+), moved AS (
+    UPDATE steps
+    SET state = step_state_after(steps.state, 'LeaseExpired'), delivery_id = NULL,
+        accepted_delivery_id = locked.delivery_id
+    FROM locked
+    WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
+      AND steps.delivery_id = locked.delivery_id
+      AND step_state_after(steps.state, 'LeaseExpired') IS NOT NULL
+    RETURNING locked.*, steps.attempt, steps.state
+), freed AS (
+    DELETE FROM leases USING moved
+    WHERE (leases.task_id, leases.ordinal) = (moved.task_id, moved.ordinal)
+), recorded AS (
+    INSERT INTO step_results (task_id, ordinal, attempt, error_type, error_message, retryable)
+    SELECT task_id, ordinal, attempt, error_type, error_message, true FROM moved
+    ON CONFLICT (task_id, ordinal) DO UPDATE
+    SET attempt = EXCLUDED.attempt, content_type = NULL, data = NULL, metadata = NULL,
+        error_type = EXCLUDED.error_type, error_message = EXCLUDED.error_message,
+        retryable = EXCLUDED.retryable, recorded_at = EXCLUDED.recorded_at
+), queued AS (
+    INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
+    SELECT clock_timestamp(),
+        jsonb_build_object('task_id', moved.task_id, 'ordinal', ordinal, 'delivery_id', delivery_id,
+            'attempt', attempt, 'failed', true, 'at_once', true),
+        jsonb_build_object('traceparent', traceparent)
+    FROM moved JOIN task_details USING (task_id)
+), history AS (
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
+    SELECT task_id, ordinal, '{LeaseExpired}', state, attempt, $6, error_message FROM moved
+)
+SELECT moved.task_id AS "task_id!", moved.delivery_id AS "delivery_id!", tasks.watched AS "watched!"
+FROM moved JOIN tasks USING (task_id)

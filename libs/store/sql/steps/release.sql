@@ -1,0 +1,38 @@
+-- Takes deliveries back that were never begun, and puts their steps into their queues: Release.
+WITH locked AS (
+    SELECT task_id, ordinal, item.delivery_id, item.reason
+    FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[])
+        AS item (task_id, ordinal, delivery_id, reason)
+    JOIN steps USING (task_id, ordinal)
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF steps
+), moved AS (
+    UPDATE steps
+    SET state = step_state_after(steps.state, 'Release'), attempt = attempt - 1, delivery_id = NULL
+    FROM locked
+    WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
+      AND steps.delivery_id = locked.delivery_id
+      AND step_state_after(steps.state, 'Release') IS NOT NULL
+    RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, locked.reason
+), freed AS (
+    DELETE FROM leases USING moved
+    WHERE (leases.task_id, leases.ordinal) = (moved.task_id, moved.ordinal)
+), waiting AS (
+    SELECT namespace,
+        array_agg(jsonb_build_object('task_id', moved.task_id, 'ordinal', moved.ordinal,
+            'template_id', template_id, 'priority', priority, 'callable', callable)) AS messages,
+        array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
+    FROM moved
+    JOIN tasks USING (task_id)
+    JOIN task_details USING (task_id)
+    JOIN template_steps USING (template_id, ordinal)
+    GROUP BY namespace
+), queued AS MATERIALIZED (
+    SELECT namespace, count(message_id) AS messages
+    FROM waiting
+    CROSS JOIN LATERAL pgmq.send_batch('worker_' || namespace || '_queue', messages, headers) AS message_id
+    GROUP BY namespace
+), history AS (
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
+    SELECT task_id, ordinal, '{Release}', state, attempt, $5, reason FROM moved
+)
+SELECT namespace AS "namespace!" FROM queued

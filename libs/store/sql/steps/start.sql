@@ -1,0 +1,31 @@
+-- Gives steps from a worker queue to workers: Start.
+-- A message whose step does not wait any more is taken all the same: nothing is left to do.
+WITH taken AS (
+    SELECT item.*
+    FROM pgmq.delete($1::text, $2::bigint[]) AS message_id
+    JOIN unnest($2::bigint[], $3::uuid[], $4::integer[], $5::uuid[], $6::uuid[], $7::bigint[])
+        AS item (message_id, task_id, ordinal, delivery_id, session_id, timeout_ms)
+        USING (message_id)
+), locked AS (
+    SELECT taken.* FROM taken JOIN steps USING (task_id, ordinal)
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF steps
+), moved AS (
+    UPDATE steps
+    SET state = step_state_after(steps.state, 'Start'), attempt = attempt + 1,
+        delivery_id = locked.delivery_id
+    FROM locked
+    WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
+      AND step_state_after(steps.state, 'Start') IS NOT NULL
+    RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state
+), leased AS (
+    INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
+    SELECT task_id, ordinal, delivery_id, session_id, now() + timeout_ms * interval '1 ms'
+    FROM moved
+), history AS (
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
+    SELECT task_id, ordinal, '{Start}', state, attempt, $8 FROM moved
+)
+SELECT moved.task_id AS "task_id!", moved.ordinal AS "ordinal!", moved.delivery_id AS "delivery_id!",
+    moved.name AS "name!", moved.attempt AS "attempt!", moved.max_attempts AS "max_attempts!",
+    tasks.watched AS "watched!"
+FROM moved JOIN tasks USING (task_id)

@@ -1,0 +1,33 @@
+-- Ends tasks in which nothing moves any more, or says why they rest: AllStepsSuccessful,
+-- PermanentFailure, NoDependenciesReady; NoStepsFound for a task without steps.
+-- A message whose task has moved on is taken all the same: nothing is left to do.
+WITH taken AS (
+    DELETE FROM pgmq.q_orchestration_task_finalizations AS message
+    USING unnest($1::bigint[], $2::uuid[]) AS item (message_id, task_id)
+    WHERE message.msg_id = item.message_id
+    RETURNING item.task_id
+), judged AS MATERIALIZED (
+    SELECT task_id, (CASE
+        WHEN state = 'initializing' AND total = 0 THEN 'NoStepsFound'
+        WHEN state <> 'evaluating_results' THEN NULL
+        WHEN failed > 0 THEN 'PermanentFailure'
+        WHEN satisfied = total THEN 'AllStepsSuccessful'
+        ELSE 'NoDependenciesReady'
+    END)::task_event AS event
+    FROM tasks WHERE task_id IN (SELECT task_id FROM taken)
+    ORDER BY task_id FOR NO KEY UPDATE
+), moved AS (
+    UPDATE tasks SET state = task_state_after(tasks.state, judged.event)
+    FROM judged
+    WHERE tasks.task_id = judged.task_id AND task_state_after(tasks.state, judged.event) IS NOT NULL
+    RETURNING tasks.task_id, tasks.state, tasks.watched, judged.event
+), searchable AS (
+    UPDATE task_search
+    SET rests_in = moved.state, ended_at = CASE WHEN is_end(moved.state) THEN now() END
+    FROM moved
+    WHERE task_search.task_id = moved.task_id AND moved.state <> 'waiting_for_dependencies'
+), history AS (
+    INSERT INTO task_transitions (task_id, events, to_state, actor)
+    SELECT task_id, ARRAY[event], state, $3 FROM moved
+)
+SELECT task_id AS "task_id!", state::text AS "state!", watched AS "watched!" FROM moved

@@ -1,0 +1,62 @@
+-- Sends again what a queue has lost. A step or task and its message change in one commit, so whatever
+-- one snapshot shows without its message has been forgotten: by another broker, or by somebody's hand.
+WITH open AS MATERIALIZED (
+    SELECT tasks.* FROM task_search JOIN tasks USING (task_id) WHERE rests_in IS NULL
+), open_steps AS MATERIALIZED (
+    SELECT steps.*, namespace, template_id, priority
+    FROM open JOIN steps USING (task_id)
+    WHERE (steps.state = 'pending' AND unmet_dependencies = 0 AND open.state = 'enqueuing_steps')
+        OR steps.state IN ('enqueued', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
+), forgotten AS (
+    INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
+    SELECT clock_timestamp(),
+        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
+            'template_id', template_id, 'priority', priority),
+        jsonb_build_object('traceparent', traceparent)
+    FROM open_steps JOIN task_details USING (task_id)
+    WHERE state = 'pending' AND (task_id, ordinal) NOT IN (
+        SELECT (message->>'task_id')::uuid, (message->>'ordinal')::integer
+        FROM pgmq.q_orchestration_ready_steps
+    )
+    RETURNING msg_id
+), unqueued AS (
+    SELECT namespace,
+        array_agg(jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'template_id', template_id,
+            'priority', priority, 'callable', callable)) AS messages,
+        array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
+    FROM open_steps JOIN task_details USING (task_id) JOIN template_steps USING (template_id, ordinal)
+    WHERE state = 'enqueued'
+      AND (task_id, ordinal) NOT IN (SELECT task_id, ordinal FROM steps_in_worker_queues())
+    GROUP BY namespace
+), queued AS MATERIALIZED (
+    SELECT message_id
+    FROM unqueued
+    CROSS JOIN LATERAL pgmq.send_batch('worker_' || namespace || '_queue', messages, headers) AS message_id
+), unjudged AS (
+    INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
+    SELECT clock_timestamp(),
+        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'delivery_id', accepted_delivery_id,
+            'attempt', attempt, 'failed', state = 'enqueued_as_error_for_orchestration'),
+        jsonb_build_object('traceparent', traceparent)
+    FROM open_steps JOIN task_details USING (task_id)
+    WHERE state IN ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
+      AND (task_id, ordinal) NOT IN (
+        SELECT (message->>'task_id')::uuid, (message->>'ordinal')::integer
+        FROM pgmq.q_orchestration_step_results
+    )
+    RETURNING msg_id
+), unfinished AS (
+    INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
+    SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
+        jsonb_build_object('traceparent', traceparent)
+    FROM open JOIN task_details USING (task_id)
+    WHERE (state = 'evaluating_results' OR (state = 'initializing' AND total = 0))
+      AND task_id NOT IN (
+        SELECT (message->>'task_id')::uuid FROM pgmq.q_orchestration_task_finalizations
+    )
+    RETURNING msg_id
+)
+SELECT (SELECT count(*) FROM forgotten) AS "forgotten_steps!",
+    (SELECT count(*) FROM queued) AS "unqueued_steps!",
+    (SELECT count(*) FROM unjudged) AS "unjudged_results!",
+    (SELECT count(*) FROM unfinished) AS "unfinished_tasks!"

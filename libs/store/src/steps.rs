@@ -1,0 +1,63 @@
+//! The steps: a file for each verb, as in `sql/steps/`.
+
+pub(crate) mod complete;
+pub(crate) mod enqueue;
+pub(crate) mod expire;
+pub(crate) mod fail;
+pub(crate) mod queue_result;
+pub(crate) mod read;
+pub(crate) mod release;
+pub(crate) mod retry;
+pub(crate) mod start;
+
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// A step under a lease: what a result must name to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// Whose step it is.
+    pub task_id: Uuid,
+    /// Which step.
+    pub ordinal: i32,
+    /// The fence.
+    pub delivery_id: Uuid,
+}
+
+/// What became of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Taken, and durable.
+    Committed,
+    /// Taken before.
+    Duplicate,
+    /// The lease is not the step's current one.
+    LeaseLost,
+}
+
+/// Puts verdicts at the places of their items; an item without a step has lost its lease.
+struct Verdicts(Vec<Verdict>);
+
+impl Verdicts {
+    fn of(items: usize) -> Self {
+        Self(vec![Verdict::LeaseLost; items])
+    }
+
+    fn put(&mut self, position: Option<i64>, verdict: Option<&str>) -> Result<(), StoreError> {
+        let verdict = match verdict {
+            Some("committed") => Verdict::Committed,
+            Some("duplicate") => Verdict::Duplicate,
+            Some("lease_lost") => Verdict::LeaseLost,
+            other => {
+                let what = format!("verdict {other:?}");
+                return Err(StoreError::Corrupt { table: "steps", what });
+            }
+        };
+        let place = position.and_then(|n| self.0.get_mut(usize::try_from(n - 1).ok()?));
+        if let Some(place) = place {
+            *place = verdict;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Failures are judged.
+
+use uuid::Uuid;
+
+use crate::{
+    Store, StoreError,
+    messages::sent,
+    steps::{Held, Verdicts, complete::Judged},
+};
+
+/// A failure to judge.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Of the queue, if it came by queue: then it is stored already.
+    pub message_id: Option<i64>,
+    /// Step and lease.
+    pub held: Held,
+    /// For programs.
+    pub error_type: String,
+    /// For people.
+    pub error_message: String,
+    /// Whether another attempt may help.
+    pub retryable: bool,
+    /// How long to wait before it, in ms.
+    pub wait_ms: i64,
+    /// Who ran it.
+    pub worker_id: String,
+    /// Of the span that judges it.
+    pub traceparent: String,
+}
+
+impl Store {
+    /// Has steps wait for another attempt, or fail for good, and moves their tasks. Each step at most
+    /// once a batch.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn fail_steps(&self, items: &[Failure], actor: &str) -> Result<Judged, StoreError> {
+        let message_ids: Vec<Option<i64>> = items.iter().map(|item| item.message_id).collect();
+        let task_ids: Vec<Uuid> = items.iter().map(|item| item.held.task_id).collect();
+        let ordinals: Vec<i32> = items.iter().map(|item| item.held.ordinal).collect();
+        let deliveries: Vec<Uuid> = items.iter().map(|item| item.held.delivery_id).collect();
+        let types: Vec<String> = items.iter().map(|item| item.error_type.clone()).collect();
+        let messages: Vec<String> = items.iter().map(|item| item.error_message.clone()).collect();
+        let retryable: Vec<bool> = items.iter().map(|item| item.retryable).collect();
+        let waits: Vec<i64> = items.iter().map(|item| item.wait_ms).collect();
+        let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
+        let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+        let rows = sqlx::query_file!(
+            "sql/steps/fail.sql",
+            &message_ids as &[Option<i64>],
+            &task_ids,
+            &ordinals,
+            &deliveries,
+            &types,
+            &messages,
+            &retryable,
+            &waits,
+            &workers,
+            &traces,
+            actor
+        )
+        .fetch_all(&self.durable)
+        .await?;
+        let mut verdicts = Verdicts::of(items.len());
+        let mut judged = Judged::default();
+        for row in rows {
+            match row.kind.as_str() {
+                "verdict" => verdicts.put(row.position, row.verdict.as_deref())?,
+                "finalization" => {
+                    judged.finalizations.push(sent(
+                        row.message_id,
+                        row.message,
+                        row.headers.as_ref(),
+                    )?);
+                }
+                "retry" => judged.retries = true,
+                _ => judged.watched.extend(row.task_id),
+            }
+        }
+        judged.verdicts = verdicts.0;
+        Ok(judged)
+    }
+}

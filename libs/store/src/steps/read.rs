@@ -1,0 +1,124 @@
+//! Steps as operators and clients see them.
+
+use chrono::{DateTime, Utc};
+use tasker_domain::{Ordinal, StepState, TaskId};
+
+use crate::{Payload, Store, StoreError};
+
+/// A step with its newest result.
+#[derive(Debug, Clone)]
+pub struct StepRow {
+    /// Its place.
+    pub ordinal: Ordinal,
+    /// Unique in its task.
+    pub name: String,
+    /// Where it stands.
+    pub state: StepState,
+    /// Of its dependencies, how many are not satisfied yet.
+    pub unmet_dependencies: i32,
+    /// Attempts begun.
+    pub attempt: i32,
+    /// Total attempts allowed.
+    pub max_attempts: i32,
+    /// When it will be tried again.
+    pub retry_at: Option<DateTime<Utc>>,
+    /// The newest result, good or bad.
+    pub outcome: Option<StepOutcome>,
+}
+
+/// A result as it is kept; a failure is type, message and whether it may be retried.
+#[derive(Debug, Clone)]
+pub struct StepOutcome {
+    /// Which attempt it came from.
+    pub attempt: i32,
+    /// When it was taken.
+    pub recorded_at: DateTime<Utc>,
+    /// What it came to. A list leaves out the data.
+    pub result: Result<Payload, (String, String, bool)>,
+}
+
+/// Which steps of a task to read.
+enum Which<'a> {
+    Named(&'a str),
+    After(Option<Ordinal>, i64),
+}
+
+impl Store {
+    /// One step, by name.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn step(&self, task: TaskId, name: &str) -> Result<Option<StepRow>, StoreError> {
+        Ok(self.read_steps(task, Which::Named(name)).await?.pop())
+    }
+
+    /// The steps of a task from a place on, in dependency order, without the data of results.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn steps(
+        &self,
+        task: TaskId,
+        after: Option<Ordinal>,
+        count: i64,
+    ) -> Result<Vec<StepRow>, StoreError> {
+        self.read_steps(task, Which::After(after, count)).await
+    }
+
+    async fn read_steps(&self, task: TaskId, which: Which<'_>) -> Result<Vec<StepRow>, StoreError> {
+        let (name, after, count) = match which {
+            Which::Named(name) => (Some(name), -1, 1),
+            Which::After(after, count) => (None, after.map_or(-1, |ordinal| ordinal.0), count),
+        };
+        let rows = sqlx::query!(
+            r#"SELECT steps.ordinal, steps.name, steps.state::text AS "state!", unmet_dependencies,
+                steps.attempt, max_attempts, retry_at,
+                result.attempt AS "result_attempt?", recorded_at AS "recorded_at?", content_type,
+                CASE WHEN $2::text IS NULL THEN NULL ELSE data END AS data, metadata,
+                error_type, error_message, retryable
+            FROM steps LEFT JOIN step_results AS result USING (task_id, ordinal)
+            WHERE task_id = $1 AND ($2::text IS NULL OR steps.name = $2) AND ordinal > $3
+            ORDER BY ordinal LIMIT $4"#,
+            task.0,
+            name,
+            after,
+            count
+        )
+        .fetch_all(&self.relaxed)
+        .await?;
+        let corrupt = |what: String| StoreError::Corrupt { table: "steps", what };
+        let mut steps = Vec::with_capacity(rows.len());
+        for row in rows {
+            let outcome = match (row.result_attempt, row.recorded_at) {
+                (Some(attempt), Some(recorded_at)) => {
+                    let result = match row.error_type {
+                        Some(error_type) => Err((
+                            error_type,
+                            row.error_message.unwrap_or_default(),
+                            row.retryable.unwrap_or_default(),
+                        )),
+                        None => Ok(Payload::from_columns(
+                            "step_results",
+                            row.content_type.unwrap_or_default(),
+                            row.data.unwrap_or_default(),
+                            row.metadata,
+                        )?),
+                    };
+                    Some(StepOutcome { attempt, recorded_at, result })
+                }
+                _ => None,
+            };
+            steps.push(StepRow {
+                ordinal: Ordinal(row.ordinal),
+                name: row.name,
+                state: row.state.parse().map_err(|error| corrupt(format!("{error}")))?,
+                unmet_dependencies: row.unmet_dependencies,
+                attempt: row.attempt,
+                max_attempts: row.max_attempts,
+                retry_at: row.retry_at,
+                outcome,
+            });
+        }
+        Ok(steps)
+    }
+}

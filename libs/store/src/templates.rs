@@ -1,0 +1,198 @@
+//! The templates: registered once, never changed, kept at hand.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tasker_domain::{Template, TemplateId, template};
+
+use crate::{Store, StoreError, steps::start::worker_queue};
+
+/// A registered template.
+#[derive(Debug, Clone)]
+pub struct TemplateRow {
+    /// Which.
+    pub template_id: TemplateId,
+    /// Of the definition.
+    pub namespace: String,
+    /// Of the definition.
+    pub name: String,
+    /// Of the definition.
+    pub version: String,
+    /// Sorts as versions do.
+    pub precedence: String,
+    /// SHA-256 of what the definition says.
+    pub digest: Vec<u8>,
+    /// The definition as it was registered.
+    pub yaml: String,
+    /// When.
+    pub registered_at: DateTime<Utc>,
+}
+
+/// What came of a registration.
+#[derive(Debug, Clone)]
+pub enum Registered {
+    /// It is registered, now or before.
+    As(Box<TemplateRow>),
+    /// The version is registered with another definition.
+    Otherwise,
+}
+
+impl Store {
+    /// Registers a template and creates its namespace's queue. The same again changes nothing.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn register_template(
+        &self,
+        template: &Template,
+        yaml: &str,
+    ) -> Result<Registered, StoreError> {
+        let queue = worker_queue(&template.namespace)?;
+        let dead_letters = tasker_pgmq::Queue::new(format!("{queue}_dlq"))
+            .map_err(|error| StoreError::Corrupt { table: "templates", what: error.to_string() })?;
+        let version = template.version.to_string();
+        let edges = || {
+            template.ordinals().flat_map(|(child, step)| {
+                step.dependencies.iter().map(move |parent| (parent.0, child.0))
+            })
+        };
+        let count = |n: usize| i32::try_from(n).expect("a template's size is bounded");
+        let roots = template.steps.iter().filter(|step| step.dependencies.is_empty()).count();
+        let mut tx = self.durable.begin().await?;
+        queue.create(&mut *tx).await?;
+        dead_letters.create(&mut *tx).await?;
+        sqlx::query_file!(
+            "sql/templates/register.sql",
+            TemplateId::new().0,
+            template.namespace,
+            template.name,
+            version,
+            template::precedence(&template.version),
+            &template.digest,
+            yaml,
+            count(template.steps.len()),
+            count(roots),
+            &template.ordinals().map(|(ordinal, _)| ordinal.0).collect::<Vec<_>>(),
+            &template.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>(),
+            &template.steps.iter().map(|step| step.callable.clone()).collect::<Vec<_>>(),
+            &template.steps.iter().map(|step| step.max_attempts.cast_signed()).collect::<Vec<_>>(),
+            &template.steps.iter().map(|step| count(step.dependencies.len())).collect::<Vec<_>>(),
+            &edges().map(|(parent, _)| parent).collect::<Vec<_>>(),
+            &edges().map(|(_, child)| child).collect::<Vec<_>>()
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        let found = self.find_template(&template.namespace, &template.name, &version).await?;
+        match found {
+            Some(row) if row.digest == template.digest => Ok(Registered::As(Box::new(row))),
+            _ => Ok(Registered::Otherwise),
+        }
+    }
+
+    /// A version of a template; the newest if `version` is empty.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn find_template(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: &str,
+    ) -> Result<Option<TemplateRow>, StoreError> {
+        let row = sqlx::query_as!(
+            Row,
+            "SELECT template_id, namespace, name, version, precedence, digest, yaml, registered_at
+            FROM templates
+            WHERE namespace = $1 AND name = $2 AND ($3 = '' OR version = $3)
+            ORDER BY precedence DESC LIMIT 1",
+            namespace,
+            name,
+            version
+        )
+        .fetch_optional(&self.relaxed)
+        .await?;
+        Ok(row.map(TemplateRow::from))
+    }
+
+    /// Templates by namespace and name, newest version first, after the last one of the page before.
+    /// An empty namespace or name does not narrow.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn list_templates(
+        &self,
+        namespace: &str,
+        name: &str,
+        after: Option<&(String, String, String)>,
+        count: i64,
+    ) -> Result<Vec<TemplateRow>, StoreError> {
+        let after = after.map(|(namespace, name, precedence)| {
+            (namespace.as_str(), name.as_str(), precedence.as_str())
+        });
+        let rows = sqlx::query_as!(
+            Row,
+            "SELECT template_id, namespace, name, version, precedence, digest, yaml, registered_at
+            FROM templates
+            WHERE ($1 = '' OR namespace = $1) AND ($2 = '' OR name = $2)
+              AND ($3::text IS NULL OR (namespace, name) > ($3, $4)
+                OR ((namespace, name) = ($3, $4) AND precedence < $5 COLLATE \"C\"))
+            ORDER BY namespace, name, precedence DESC LIMIT $6",
+            namespace,
+            name,
+            after.map(|(namespace, _, _)| namespace),
+            after.map(|(_, name, _)| name),
+            after.map(|(_, _, precedence)| precedence),
+            count
+        )
+        .fetch_all(&self.relaxed)
+        .await?;
+        Ok(rows.into_iter().map(TemplateRow::from).collect())
+    }
+
+    /// A template by id, read and parsed once.
+    ///
+    /// # Errors
+    /// The database is not available, or the row is corrupt: there is no such template, or it does not parse.
+    pub async fn template(&self, id: TemplateId) -> Result<Arc<Template>, StoreError> {
+        if let Some(template) = self.templates.get(&id).await {
+            return Ok(template);
+        }
+        let corrupt = |what: String| StoreError::Corrupt { table: "templates", what };
+        let yaml = sqlx::query_scalar!("SELECT yaml FROM templates WHERE template_id = $1", id.0)
+            .fetch_optional(&self.relaxed)
+            .await?
+            .ok_or_else(|| corrupt(format!("no template {id}")))?;
+        let template = Arc::new(Template::parse(&yaml).map_err(|found| {
+            corrupt(format!("template {id}: {}: {}", found[0].path, found[0].description))
+        })?);
+        self.templates.insert(id, template.clone()).await;
+        Ok(template)
+    }
+}
+
+struct Row {
+    template_id: uuid::Uuid,
+    namespace: String,
+    name: String,
+    version: String,
+    precedence: String,
+    digest: Vec<u8>,
+    yaml: String,
+    registered_at: DateTime<Utc>,
+}
+
+impl From<Row> for TemplateRow {
+    fn from(row: Row) -> Self {
+        Self {
+            template_id: TemplateId(row.template_id),
+            namespace: row.namespace,
+            name: row.name,
+            version: row.version,
+            precedence: row.precedence,
+            digest: row.digest,
+            yaml: row.yaml,
+            registered_at: row.registered_at,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What happened to a task and its steps.
+
+use chrono::{DateTime, Utc};
+use tasker_domain::TaskId;
+
+use crate::{Store, StoreError};
+
+/// One commit's worth of moves, of the task or of one step.
+#[derive(Debug, Clone)]
+pub struct Transition {
+    /// Grows within a task.
+    pub id: i64,
+    /// When.
+    pub occurred_at: DateTime<Utc>,
+    /// Who made it move.
+    pub actor: String,
+    /// Why, if there is more to say.
+    pub reason: Option<String>,
+    /// Of what, and where it led.
+    pub kind: TransitionKind,
+    /// The events passed, in order, as `libs/domain` names them.
+    pub events: Vec<String>,
+}
+
+/// What moved.
+#[derive(Debug, Clone)]
+pub enum TransitionKind {
+    /// The task.
+    Task,
+    /// A step: its name and attempt.
+    Step {
+        /// Unique in its task.
+        name: String,
+        /// Attempts begun, afterwards.
+        attempt: i32,
+    },
+}
+
+impl Store {
+    /// What happened to a task after a transition, oldest first.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn transitions(
+        &self,
+        task: TaskId,
+        after: i64,
+        count: i64,
+    ) -> Result<Vec<Transition>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT transition_id AS "id!", occurred_at AS "occurred_at!", actor AS "actor!", reason,
+                events AS "events!: Vec<String>", name, attempt
+            FROM (
+                SELECT transition_id, occurred_at, actor, reason, events::text[] AS events,
+                    NULL AS name, NULL::integer AS attempt
+                FROM task_transitions WHERE task_id = $1 AND transition_id > $2
+                UNION ALL
+                SELECT transition_id, occurred_at, actor, reason, events::text[], steps.name,
+                    step_transitions.attempt
+                FROM step_transitions JOIN steps USING (task_id, ordinal)
+                WHERE task_id = $1 AND transition_id > $2
+            ) AS happened
+            ORDER BY transition_id LIMIT $3"#,
+            task.0,
+            after,
+            count
+        )
+        .fetch_all(&self.relaxed)
+        .await?;
+        let transitions = rows.into_iter().map(|row| Transition {
+            id: row.id,
+            occurred_at: row.occurred_at,
+            actor: row.actor,
+            reason: row.reason,
+            kind: match (row.name, row.attempt) {
+                (Some(name), Some(attempt)) => TransitionKind::Step { name, attempt },
+                _ => TransitionKind::Task,
+            },
+            events: row.events,
+        });
+        Ok(transitions.collect())
+    }
+
+    /// Makes the history's partitions of the next days, and drops those older than `keep_days`.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn maintain_history(
+        &self,
+        days_ahead: i32,
+        keep_days: i32,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "SELECT made, dropped FROM maintain_history($1, $2::integer * interval '1 day')",
+            days_ahead,
+            keep_days
+        )
+        .fetch_one(&self.durable)
+        .await?;
+        Ok(())
+    }
+}
