@@ -1,9 +1,10 @@
 //! A channel to one service: over its connected replicas, and over no others.
 //!
 //! Each address that the endpoints resolve to has one HTTP/2 connection, kept open by a task of its
-//! own. A replica takes part from the moment it is connected until its connection ends, so a dead one
-//! gets no call; a lazily reconnecting channel, seemingly idle, would get the most. Calls
-//! wait a bounded time for the first replica, and one whose connection ended before it was sent goes to another.
+//! own. A replica takes part from the moment it is connected until its connection ends, so a dead
+//! one gets no call; a lazily reconnecting channel, seemingly idle, would get the most. Calls wait
+//! a bounded time for the first replica, and one that was not sent before its connection ended
+//! goes to another.
 
 mod connection;
 mod deadline;
@@ -103,8 +104,8 @@ impl std::fmt::Debug for Balance {
     }
 }
 
-/// Failures to reach a replica are `UNAVAILABLE`, and a passed deadline is `DEADLINE_EXCEEDED`: what a
-/// replica answers, whatever its code, is a response.
+/// Failures to reach a replica are `UNAVAILABLE`, and a passed deadline is `DEADLINE_EXCEEDED`.
+/// What a replica answers, whatever its code, is a response.
 impl Service<Request<Body>> for Balance {
     type Response = Response<Body>;
     type Error = Status;

@@ -70,7 +70,9 @@ async fn serve(
     ready.insert(replica.clone());
     tokio::pin!(connection);
     let ended = unwanted.run_until_cancelled(&mut connection).await;
-    ready.remove(&replica);
+    if ready.remove(&replica) && ended.is_some() {
+        ready.warn_of_none();
+    }
     match ended {
         Some(Ok(())) => debug!(%address, "{address} closed its connection"),
         Some(Err(error)) => debug!(%address, %error, "lost the connection to {address}"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-/// The time that `grpc-timeout` leaves; none if there is none, or it is not written as it should be.
+/// The time that `grpc-timeout` leaves; none if there is none, or it is not well written.
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -52,7 +52,8 @@ impl Ready {
         }
     }
 
-    pub(super) fn remove(&self, replica: &Arc<Replica>) {
+    /// Returns whether it was the last one.
+    pub(super) fn remove(&self, replica: &Arc<Replica>) -> bool {
         let mut last = false;
         self.replicas.send_if_modified(|replicas| {
             let before = replicas.len();
@@ -60,9 +61,12 @@ impl Ready {
             last = before == 1 && replicas.is_empty();
             replicas.len() < before
         });
-        if last {
-            warn!(service = self.service, "{} has no connected replica", self.service);
-        }
+        last
+    }
+
+    /// Says that nobody is left, though somebody is wanted.
+    pub(super) fn warn_of_none(&self) {
+        warn!(service = self.service, "{} has no connected replica", self.service);
     }
 
     pub(super) fn len(&self) -> usize {
