@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use tasker_stack::balance::{Balance, Endpoint};
+use tasker_stack::balance::{Balance, Endpoint, EndpointError};
 use tasker_trace::TraceContext;
 use tonic::{Status, body::Body};
 use tower::Service;
@@ -24,15 +24,23 @@ pub fn channel(
     service: &'static str,
     endpoints: &[String],
 ) -> Result<TracedBalance, config::Error> {
+    Ok(TracedBalance { inner: Balance::new(service, endpoints_of(service, endpoints)?) })
+}
+
+/// The endpoints of `service`, from the section `mesh`.
+///
+/// # Errors
+///
+/// If one is not `host:port` or `http://host:port`, or there is none.
+pub fn endpoints_of(service: &str, endpoints: &[String]) -> Result<Vec<Endpoint>, config::Error> {
     let wrong = |problem: String| {
         config::Error::invalid(format!("mesh.{}", service.replace('-', "_")), problem)
     };
     if endpoints.is_empty() {
         return Err(wrong("it names no endpoint".to_owned()));
     }
-    let endpoints: Result<Vec<Endpoint>, _> = endpoints.iter().map(|text| text.parse()).collect();
-    let endpoints = endpoints.map_err(|error| wrong(error.to_string()))?;
-    Ok(TracedBalance { inner: Balance::new(service, endpoints) })
+    let read: Result<_, _> = endpoints.iter().map(|text| text.parse()).collect();
+    read.map_err(|error: EndpointError| wrong(error.to_string()))
 }
 
 /// A [`Balance`] that tells whoever is called in which trace; clones share its connections.
