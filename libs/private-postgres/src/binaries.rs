@@ -75,7 +75,8 @@ fn candidates(fallback: &[PathBuf]) -> Vec<PathBuf> {
     for pattern in PACKAGES {
         folders.extend(newest_first(pattern));
     }
-    folders.extend(fallback.iter().cloned());
+    // Perhaps a link out of a folder that the server's user must not enter.
+    folders.extend(fallback.iter().filter_map(|folder| folder.canonicalize().ok()));
     folders.retain(|folder| folder.is_absolute() && folder.join("postgres").is_file());
     let mut seen = std::collections::HashSet::new();
     folders.retain(|folder| seen.insert(folder.clone()));
@@ -126,7 +127,7 @@ fn check(folder: &Path, owner: Owner, made_by: Option<u32>) -> Result<(), String
     }
 }
 
-/// The major version in `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
+/// The major version in `initdb (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
 fn major(said: &str) -> Option<u32> {
     let version = said.split_once("(PostgreSQL) ")?.1;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
@@ -139,9 +140,9 @@ mod tests {
 
     #[test]
     fn the_major_version_is_read_from_every_kind_of_release() {
-        assert_eq!(major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
-        assert_eq!(major("postgres (PostgreSQL) 18beta1\n"), Some(18));
-        assert_eq!(major("postgres: not found"), None);
+        assert_eq!(major("initdb (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(major("initdb (PostgreSQL) 18beta1\n"), Some(18));
+        assert_eq!(major("initdb: not found"), None);
     }
 
     #[test]
