@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::server::{PREFIX, Server, execute};
+use crate::{
+    schema,
+    server::{PREFIX, Server, execute},
+};
 
 /// A database that nobody else uses. Dropped with this value; what a killed test leaves, the next
 /// test process drops.
@@ -24,6 +27,17 @@ impl TestDatabase {
     /// Without a server, saying what to do.
     pub async fn empty() -> Self {
         Self::copy("template0").await.unwrap_or_else(|error| panic!("no test database: {error:#}"))
+    }
+
+    /// A database with the store's schema, and nothing in it.
+    ///
+    /// # Panics
+    ///
+    /// Without a server, saying what to do.
+    pub async fn fresh() -> Self {
+        let version =
+            schema::version().expect("the migrations can be read where they were compiled");
+        Self::prepared("store", &version, async |url| Ok(tasker_store::migrate(url).await?)).await
     }
 
     /// A database as `prepare` makes it, given its URL.

@@ -36,6 +36,15 @@ async fn two_tests_do_not_see_each_other_and_the_schema_is_made_once() {
 }
 
 #[tokio::test]
+async fn a_fresh_database_has_the_stores_schema_and_no_task() {
+    let database = TestDatabase::fresh().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let tasks: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM tasks").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(tasks, 0);
+}
+
+#[tokio::test]
 async fn an_empty_database_has_no_tables() {
     let database = TestDatabase::empty().await;
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
