@@ -1,5 +1,7 @@
 //! The gateway as the runtime serves it, with nothing behind it.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::net::SocketAddr;
 
 use tasker_api::v1::{GetHealthRequest, health_service_client::HealthServiceClient};
