@@ -1,0 +1,154 @@
+//! A database in which a step can be put into any state.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tasker_domain::{StepState, TaskId, Template};
+use tasker_store::{Held, NewTask, Options, Payload, ReadyStep, Registered, Store};
+use tasker_testing::TestDatabase;
+use uuid::Uuid;
+
+use crate::verb::Verb;
+
+const TEMPLATE: &str = "{namespace: parity, name: one_step, version: 1.0.0,
+    steps: [{name: only, handler: {callable: any}}]}";
+
+pub(crate) struct Bench {
+    pub(crate) store: Store,
+    template_id: Uuid,
+    pool: PgPool,
+    _database: TestDatabase,
+}
+
+/// A step that a verb is about to be tried on.
+pub(crate) struct AStep {
+    pub(crate) ready: ReadyStep,
+    pub(crate) held: Held,
+    /// Of its result, if that is in the queue.
+    pub(crate) message_id: Option<i64>,
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        let database = TestDatabase::fresh().await;
+        let options = Options {
+            url: database.url().to_owned(),
+            max_connections: 2,
+            acquire_timeout: Duration::from_secs(10),
+            application_name: "parity".to_owned(),
+        };
+        let store = Store::connect(&options).await.unwrap();
+        let template = Template::parse(TEMPLATE).unwrap();
+        let registered = store.register_template(&template, TEMPLATE).await.unwrap();
+        let Registered::As(row) = registered else { panic!("{registered:?}") };
+        let pool = PgPool::connect(database.url()).await.unwrap();
+        Self { store, template_id: row.template_id.0, pool, _database: database }
+    }
+
+    /// A new step in `state`, where nothing but that state can stand in the way of `verb`.
+    pub(crate) async fn a_step(&self, verb: Verb, state: StepState) -> AStep {
+        let ready = self.a_task().await;
+        let held =
+            Held { task_id: ready.task_id, ordinal: ready.ordinal, delivery_id: Uuid::now_v7() };
+        let (of_task, ready_steps, in_flight, waiting) = match verb {
+            Verb::Enqueue | Verb::EnqueueToWorker => ("enqueuing_steps", 1, 0, 0),
+            Verb::Retry => ("waiting_for_retry", 0, 0, 1),
+            _ => ("steps_in_process", 0, 1, 0),
+        };
+        sqlx::query(
+            "UPDATE tasks SET state = $2::task_state, ready = $3, in_flight = $4, waiting_for_retry = $5
+             WHERE task_id = $1",
+        )
+        .bind(held.task_id)
+        .bind(of_task)
+        .bind(ready_steps)
+        .bind(in_flight)
+        .bind(waiting)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        let due = if verb == Verb::Retry { "-1 second" } else { "1 hour" };
+        sqlx::query(
+            "UPDATE steps SET state = $2::step_state, attempt = 1,
+                delivery_id = CASE WHEN $2 = 'in_progress' THEN $3 END,
+                accepted_delivery_id = CASE WHEN $4 THEN $3 END,
+                retry_at = CASE WHEN $2 = 'waiting_for_retry' THEN now() + $5::interval END
+             WHERE task_id = $1",
+        )
+        .bind(held.task_id)
+        .bind(state.as_str())
+        .bind(held.delivery_id)
+        .bind(verb.judges_from_the_queue())
+        .bind(due)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        // What was remembered of its birth is not asked for.
+        sqlx::query("DELETE FROM step_transitions WHERE task_id = $1")
+            .bind(held.task_id)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        let message_id = if verb.judges_from_the_queue() {
+            Some(self.send("orchestration_step_results", &held).await)
+        } else {
+            None
+        };
+        AStep { ready, held, message_id }
+    }
+
+    pub(crate) async fn send_to_worker_queue(&self, step: &AStep) -> i64 {
+        self.send("worker_parity_queue", &step.held).await
+    }
+
+    /// Where a step stands, and the last that is remembered of it.
+    pub(crate) async fn look(&self, step: &AStep) -> (StepState, Option<(Vec<String>, StepState)>) {
+        let state: String = sqlx::query_scalar("SELECT state::text FROM steps WHERE task_id = $1")
+            .bind(step.held.task_id)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+        let last: Option<(Vec<String>, String)> = sqlx::query_as(
+            "SELECT events::text[], to_state::text FROM step_transitions
+             WHERE task_id = $1 ORDER BY transition_id DESC LIMIT 1",
+        )
+        .bind(step.held.task_id)
+        .fetch_optional(&self.pool)
+        .await
+        .unwrap();
+        let last = last.map(|(events, state)| (events, state.parse().unwrap()));
+        (state.parse().unwrap(), last)
+    }
+
+    async fn a_task(&self) -> ReadyStep {
+        let content_type = "application/json".to_owned();
+        let task = NewTask {
+            message_id: None,
+            task_id: TaskId::new(),
+            template_id: self.template_id,
+            priority: 0,
+            context: Payload { content_type, data: "{}".into(), ..Payload::default() },
+            idempotency_key: String::new(),
+            correlation_id: String::new(),
+            requested_by: String::new(),
+            reason: String::new(),
+            traceparent: String::new(),
+            tracestate: String::new(),
+            identities: Vec::new(),
+        };
+        let born = self.store.create_tasks(&[task], "parity").await.unwrap();
+        born.ready.into_iter().next().unwrap()
+    }
+
+    async fn send(&self, queue: &str, held: &Held) -> i64 {
+        sqlx::query_scalar(
+            "SELECT pgmq.send($1, jsonb_build_object('task_id', $2::uuid, 'ordinal', $3::integer))",
+        )
+        .bind(queue)
+        .bind(held.task_id)
+        .bind(held.ordinal)
+        .fetch_one(&self.pool)
+        .await
+        .unwrap()
+    }
+}

@@ -1,0 +1,84 @@
+//! The two copies of each machine, in Rust and in SQL, are one.
+
+#![expect(clippy::unwrap_used, reason = "in a test, it is how a promise fails")]
+
+mod bench;
+mod verb;
+
+use std::collections::BTreeMap;
+
+use sqlx::{Connection as _, PgConnection};
+use tasker_domain::{StepEvent, StepState, TaskEvent, TaskState};
+use tasker_testing::TestDatabase;
+
+use crate::{bench::Bench, verb::Verb};
+
+/// What one machine says of every pair of its states and events, as the database writes them.
+type Table = BTreeMap<(String, String), Option<String>>;
+
+async fn table(url: &str, statement: &'static str) -> Table {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let rows = sqlx::query_as(statement).fetch_all(&mut connection).await.unwrap();
+    rows.into_iter().map(|(state, event, next)| ((state, event), next)).collect()
+}
+
+#[tokio::test]
+async fn rust_and_sql_agree_about_every_state_and_event_of_a_task() {
+    let database = TestDatabase::fresh().await;
+    let sql = table(
+        database.url(),
+        "SELECT state::text, event::text, task_state_after(state, event)::text
+         FROM unnest(enum_range(NULL::task_state)) AS state, unnest(enum_range(NULL::task_event)) AS event",
+    );
+    let mut rust = Table::new();
+    for state in TaskState::ALL {
+        for event in TaskEvent::ALL {
+            let next = state.after(event).ok().map(|next| next.to_string());
+            rust.insert((state.to_string(), format!("{event:?}")), next);
+        }
+    }
+    assert_eq!(rust, sql.await);
+}
+
+#[tokio::test]
+async fn rust_and_sql_agree_about_every_state_and_event_of_a_step() {
+    let database = TestDatabase::fresh().await;
+    let sql = table(
+        database.url(),
+        "SELECT state::text, event::text, step_state_after(state, event)::text
+         FROM unnest(enum_range(NULL::step_state)) AS state, unnest(enum_range(NULL::step_event)) AS event",
+    );
+    let mut rust = Table::new();
+    for state in StepState::ALL {
+        for event in StepEvent::ALL {
+            let next = state.after(event).ok().map(|next| next.to_string());
+            rust.insert((state.to_string(), format!("{event:?}")), next);
+        }
+    }
+    assert_eq!(rust, sql.await);
+}
+
+#[tokio::test]
+async fn the_database_guards_every_transition() {
+    let bench = Bench::new().await;
+    for verb in Verb::ALL {
+        for state in StepState::ALL {
+            let expected = verb.expected(state);
+            let step = bench.a_step(verb, state).await;
+            verb.apply(&bench, &step).await;
+            let (reached, remembered) = bench.look(&step).await;
+            match expected {
+                Some(expected) => {
+                    assert_eq!(reached, expected, "{state} + {verb:?}");
+                    let events: Vec<_> =
+                        verb.events().iter().map(|event| format!("{event:?}")).collect();
+                    assert_eq!(remembered, Some((events, expected)), "{state} + {verb:?}");
+                }
+                None => {
+                    assert_eq!(reached, state, "{state} does not take {verb:?}");
+                    assert_eq!(remembered, None, "{state} + {verb:?} is remembered, and was not");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The verbs of a step: each one statement, each passing its events in one commit.
+
+use tasker_domain::{StepEvent, StepState};
+use tasker_store::{
+    Completion, Expiry, Failure, Payload, ToEnqueue, ToQueue, ToRelease, ToStart, WaitingStep,
+};
+use uuid::Uuid;
+
+use crate::bench::{AStep, Bench};
+
+/// So long that nothing moves by itself while the test runs.
+const AN_HOUR_MS: i64 = 3_600_000;
+const ACTOR: &str = "parity";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Enqueue,
+    EnqueueToWorker,
+    Start,
+    Release,
+    Expire,
+    QueueResult,
+    QueueFailure,
+    Complete,
+    CompleteQueued,
+    FailForNow,
+    FailForGood,
+    FailQueuedForNow,
+    FailQueuedForGood,
+    Retry,
+}
+
+impl Verb {
+    pub(crate) const ALL: [Self; 14] = [
+        Self::Enqueue,
+        Self::EnqueueToWorker,
+        Self::Start,
+        Self::Release,
+        Self::Expire,
+        Self::QueueResult,
+        Self::QueueFailure,
+        Self::Complete,
+        Self::CompleteQueued,
+        Self::FailForNow,
+        Self::FailForGood,
+        Self::FailQueuedForNow,
+        Self::FailQueuedForGood,
+        Self::Retry,
+    ];
+
+    pub(crate) fn events(self) -> &'static [StepEvent] {
+        use StepEvent as On;
+        match self {
+            Self::Enqueue => &[On::Enqueue],
+            Self::EnqueueToWorker => &[On::Enqueue, On::Start],
+            Self::Start => &[On::Start],
+            Self::Release => &[On::Release],
+            Self::Expire => &[On::LeaseExpired],
+            Self::QueueResult => &[On::EnqueueForOrchestration],
+            Self::QueueFailure => &[On::EnqueueAsErrorForOrchestration],
+            Self::Complete => &[On::EnqueueForOrchestration, On::Complete],
+            Self::CompleteQueued => &[On::Complete],
+            Self::FailForNow => &[On::EnqueueAsErrorForOrchestration, On::WaitForRetry],
+            Self::FailForGood => &[On::EnqueueAsErrorForOrchestration, On::Fail],
+            Self::FailQueuedForNow => &[On::WaitForRetry],
+            Self::FailQueuedForGood => &[On::Fail],
+            Self::Retry => &[On::Retry],
+        }
+    }
+
+    /// Where the machine in Rust says that the verb leads.
+    pub(crate) fn expected(self, state: StepState) -> Option<StepState> {
+        // `Fail` alone is also legal for steps that never began. A failure from the queue is of one
+        // that did: a late copy of its message must not fail the step that is pending again.
+        let queued = StepState::EnqueuedAsErrorForOrchestration;
+        if self == Self::FailQueuedForGood && state != queued {
+            return None;
+        }
+        self.events().iter().try_fold(state, |state, event| state.after(*event).ok())
+    }
+
+    /// Whether the step's result is in the queue already.
+    pub(crate) fn judges_from_the_queue(self) -> bool {
+        matches!(self, Self::CompleteQueued | Self::FailQueuedForNow | Self::FailQueuedForGood)
+    }
+
+    /// Passes the verb, by the statement that services use.
+    pub(crate) async fn apply(self, bench: &Bench, step: &AStep) {
+        let store = &bench.store;
+        let done = match self {
+            Self::Enqueue | Self::EnqueueToWorker => {
+                let to = (self == Self::EnqueueToWorker)
+                    .then(|| (Uuid::now_v7(), Uuid::now_v7(), AN_HOUR_MS));
+                let item = ToEnqueue { ready: step.ready.clone(), to, traceparent: String::new() };
+                store.enqueue_steps(&[item], ACTOR).await.map(drop)
+            }
+            Self::Start => {
+                let item = ToStart {
+                    waiting: waiting(bench, step).await,
+                    delivery_id: Uuid::now_v7(),
+                    session_id: Uuid::now_v7(),
+                    timeout_ms: AN_HOUR_MS,
+                };
+                store.start_steps(&step.ready.namespace, &[item], ACTOR).await.map(drop)
+            }
+            Self::Release => {
+                let item = ToRelease { held: step.held, reason: String::new() };
+                store.release_steps(&[item], ACTOR).await.map(drop)
+            }
+            Self::Expire => {
+                let item = Expiry {
+                    held: step.held,
+                    error_type: "LEASE_EXPIRED",
+                    error_message: "the worker is lost".to_owned(),
+                };
+                store.expire_leases(&[item], ACTOR).await.map(drop)
+            }
+            Self::QueueResult => {
+                store.queue_results(&[to_queue(step, Ok(payload()))]).await.map(drop)
+            }
+            Self::QueueFailure => {
+                let failure = Err(("broken".to_owned(), "it broke".to_owned(), true));
+                store.queue_results(&[to_queue(step, failure)]).await.map(drop)
+            }
+            Self::Complete | Self::CompleteQueued => {
+                let item = Completion {
+                    message_id: step.message_id,
+                    held: step.held,
+                    payload: payload(),
+                    worker_id: ACTOR.to_owned(),
+                    traceparent: String::new(),
+                };
+                store.complete_steps(&[item], ACTOR).await.map(drop)
+            }
+            Self::FailForNow | Self::FailQueuedForNow => {
+                store.fail_steps(&[failure(step, true)], ACTOR).await.map(drop)
+            }
+            Self::FailForGood | Self::FailQueuedForGood => {
+                store.fail_steps(&[failure(step, false)], ACTOR).await.map(drop)
+            }
+            Self::Retry => store.retry_steps(1_000, ACTOR).await.map(drop),
+        };
+        done.unwrap_or_else(|error| panic!("{self:?}: {error:?}"));
+    }
+}
+
+async fn waiting(bench: &Bench, step: &AStep) -> WaitingStep {
+    WaitingStep {
+        message_id: bench.send_to_worker_queue(step).await,
+        task_id: step.held.task_id,
+        ordinal: step.held.ordinal,
+        template_id: step.ready.template_id,
+        priority: 0,
+        callable: "any".to_owned(),
+        traceparent: String::new(),
+    }
+}
+
+fn to_queue(step: &AStep, outcome: Result<Payload, (String, String, bool)>) -> ToQueue {
+    ToQueue {
+        held: step.held,
+        outcome,
+        retry_after_ms: 0,
+        worker_id: ACTOR.to_owned(),
+        traceparent: String::new(),
+    }
+}
+
+fn failure(step: &AStep, retryable: bool) -> Failure {
+    Failure {
+        message_id: step.message_id,
+        held: step.held,
+        error_type: "broken".to_owned(),
+        error_message: "it broke".to_owned(),
+        retryable,
+        wait_ms: AN_HOUR_MS,
+        worker_id: ACTOR.to_owned(),
+        traceparent: String::new(),
+    }
+}
+
+fn payload() -> Payload {
+    Payload { content_type: "application/json".to_owned(), data: "1".into(), ..Payload::default() }
+}
