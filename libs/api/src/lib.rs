@@ -4,8 +4,13 @@
 //! Generated types stop here: a service decodes them into domain types, or answers
 //! `INVALID_ARGUMENT` with a `BadRequest` that names the field.
 
-#[expect(missing_docs, reason = "generated: comments stand in proto/")]
-#[allow(clippy::all, rustdoc::all, reason = "generated")]
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated: comments stand in proto/"
+)]
 mod generated {
     pub mod tasker {
         pub mod v1 {
@@ -19,10 +24,22 @@ mod generated {
     }
 }
 
+pub mod field;
+pub mod page;
+pub mod states;
+pub mod status;
+pub mod time;
+pub mod token;
+
 pub use generated::tasker::{mesh, v1};
+pub use status::{Invalid, status};
+pub use token::DeliveryToken;
 
 /// All proto files, compiled, with our options: for reflection and the gateway's route table.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
+
+/// The largest message that a service takes or gives, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 impl From<tasker_trace::TraceContext> for v1::TraceContext {
     fn from(trace: tasker_trace::TraceContext) -> Self {

@@ -220,6 +220,29 @@ impl StepEvent {
     ];
 }
 
+impl StepEvent {
+    /// The state that it leads to, wherever it comes from.
+    #[must_use]
+    pub fn leads_to(self) -> StepState {
+        let next = |state: StepState| state.after(self).ok();
+        StepState::ALL.into_iter().find_map(next).expect("every event may come in some state")
+    }
+}
+
+/// Text that names no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a step event")]
+pub struct UnknownEvent(String);
+
+impl FromStr for StepEvent {
+    type Err = UnknownEvent;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEvent> {
+        let found = Self::ALL.into_iter().find(|event| format!("{event:?}") == text);
+        found.ok_or_else(|| UnknownEvent(text.to_owned()))
+    }
+}
+
 impl fmt::Display for StepState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -243,6 +266,15 @@ impl FromStr for StepState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_leads_to_one_state_wherever_it_comes_from() {
+        for event in StepEvent::ALL {
+            let all = StepState::ALL.into_iter().filter_map(|state| state.after(event).ok());
+            assert!(all.into_iter().all(|next| next == event.leads_to()), "{event:?}");
+            assert_eq!(format!("{event:?}").parse(), Ok(event));
+        }
+    }
 
     #[test]
     fn a_satisfied_step_takes_nothing_more() {

@@ -252,6 +252,29 @@ impl TaskEvent {
     }
 }
 
+impl TaskEvent {
+    /// The state that it leads to, wherever it comes from.
+    #[must_use]
+    pub fn leads_to(self) -> TaskState {
+        let next = |state: TaskState| state.after(self).ok();
+        TaskState::ALL.into_iter().find_map(next).expect("every event may come in some state")
+    }
+}
+
+/// Text that names no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a task event")]
+pub struct UnknownEvent(String);
+
+impl FromStr for TaskEvent {
+    type Err = UnknownEvent;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEvent> {
+        let found = Self::ALL.into_iter().find(|event| format!("{event:?}") == text);
+        found.ok_or_else(|| UnknownEvent(text.to_owned()))
+    }
+}
+
 impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -275,6 +298,15 @@ impl FromStr for TaskState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_leads_to_one_state_wherever_it_comes_from() {
+        for event in TaskEvent::ALL {
+            let all = TaskState::ALL.into_iter().filter_map(|state| state.after(event).ok());
+            assert!(all.into_iter().all(|next| next == event.leads_to()), "{event:?}");
+            assert_eq!(format!("{event:?}").parse(), Ok(event));
+        }
+    }
 
     #[test]
     fn an_end_is_left_only_by_a_repair() {

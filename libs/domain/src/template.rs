@@ -88,6 +88,12 @@ impl Template {
     }
 }
 
+/// Reads a version as definitions and callers write it.
+#[must_use]
+pub fn version(text: &str) -> Option<Version> {
+    Version::parse(text).ok()
+}
+
 /// A text that sorts as versions do, releases after all pre-releases: the newest comes last.
 ///
 /// A pre-release is therefore taken as the newest only where there is no release.

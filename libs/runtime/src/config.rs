@@ -14,7 +14,7 @@ mod text;
 
 pub use self::{
     error::{Error, Origin},
-    sections::{Database, Drain, LogFormat, Mesh, Telemetry},
+    sections::{Database, DeploymentMode, Drain, LogFormat, Mesh, Telemetry},
     source::Source,
 };
 

@@ -1,3 +1,5 @@
 //! Small tower layers and services, one idea a file.
 
 pub mod balance;
+pub mod gather;
+pub mod sweep;

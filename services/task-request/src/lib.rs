@@ -1,1 +1,63 @@
-//! .
+//! A request becomes a task.
+//!
+//! Owns the birth of tasks, `pending → initializing → enqueuing_steps`, and the templates they are
+//! made from. A task, its steps and the messages that its first steps are ready are born in one
+//! commit: a task that a client was told of is never without them.
+
+mod config;
+mod create_tasks;
+mod requests;
+mod resolve;
+mod task_service;
+mod tasks;
+mod template_service;
+
+pub use config::{Config, Section};
+
+use tasker_api::{
+    MAX_MESSAGE_BYTES,
+    mesh::v1::finalizer_service_client::FinalizerServiceClient,
+    v1::{task_service_server::TaskServiceServer, template_service_server::TemplateServiceServer},
+};
+use tasker_runtime::{Context, Service, mesh};
+use tasker_stack::gather::Gather;
+use tasker_stage::Database;
+use tonic::service::Routes;
+
+use crate::{
+    create_tasks::CreateTasks, requests::Requests, task_service::Tasks,
+    template_service::Templates,
+};
+
+/// The service.
+#[derive(Debug)]
+pub struct TaskRequest;
+
+impl TaskRequest {
+    /// Opens the database and starts the stage.
+    ///
+    /// # Errors
+    /// The database cannot be reached or has another schema, or an endpoint is none.
+    pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
+        let database = Database::open(&config.database, &context).await?;
+        let verb = CreateTasks {
+            database: database.clone(),
+            actor: context.instance.clone(),
+            step_enqueuer: tasker_stage::step_enqueuer(&config.mesh)?,
+            finalizer: tasker_stage::finalizer(&config.mesh)?,
+        };
+        let (births, lanes) = Gather::new(verb, config.bounds);
+        for lane in lanes {
+            tokio::spawn(lane);
+        }
+        let requests = Requests { database: database.clone(), births: births.clone() };
+        context.spawn("reading requests", requests.run(config.mesh.read_interval(), context.drain.clone()));
+
+        let watches = FinalizerServiceClient::new(mesh::channel("finalizer", &config.mesh.finalizer)?)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let tasks = Tasks { database: database.clone(), births, watches };
+        let routes = Routes::new(TaskServiceServer::new(tasks).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(TemplateServiceServer::new(Templates { database }));
+        Ok(Service { listen: config.task_request.listen, routes })
+    }
+}

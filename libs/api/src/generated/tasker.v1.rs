@@ -155,7 +155,7 @@ impl StepState {
 /// Which template a task is made from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TemplateRef {
-    /// 1 to 63 characters: lower-case letters, digits, `_`; begins with a letter.
+    /// 1 to 32 characters: lower-case letters, digits, `_`; begins with a letter.
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
     /// 1 to 128 characters: lower-case letters, digits, `_`, `-`, `.`; begins with a letter.

@@ -97,6 +97,48 @@ pub struct Mesh {
     pub result_processor: Vec<String>,
     /// Default `http://127.0.0.1:7704`.
     pub finalizer: Vec<String>,
+    /// How a stage learns of work; default hybrid.
+    pub mode: DeploymentMode,
+    /// How often a queue is read though nobody has called, in hybrid mode; default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub fallback_interval: Duration,
+    /// How often a queue is read in polling mode; default 250 ms.
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+}
+
+/// How a stage learns that a queue has work for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentMode {
+    /// By calls, and by reading the queue now and then.
+    #[default]
+    Hybrid,
+    /// By calls alone; what a lost call told of waits for the reconciler or a restart.
+    EventDrivenOnly,
+    /// By reading the queue alone.
+    PollingOnly,
+}
+
+impl Mesh {
+    /// How often queues are read though nobody has called; `None`: never.
+    #[must_use]
+    pub fn read_interval(&self) -> Option<Duration> {
+        match self.mode {
+            DeploymentMode::Hybrid => Some(self.fallback_interval),
+            DeploymentMode::EventDrivenOnly => None,
+            DeploymentMode::PollingOnly => Some(self.poll_interval),
+        }
+    }
+
+    /// Whether calls between stages are made and heeded.
+    #[must_use]
+    pub fn makes_calls(&self) -> bool {
+        match self.mode {
+            DeploymentMode::Hybrid | DeploymentMode::EventDrivenOnly => true,
+            DeploymentMode::PollingOnly => false,
+        }
+    }
 }
 
 impl Default for Mesh {
@@ -107,6 +149,9 @@ impl Default for Mesh {
             step_enqueuer: at(7702),
             result_processor: at(7703),
             finalizer: at(7704),
+            mode: DeploymentMode::default(),
+            fallback_interval: Duration::from_secs(10),
+            poll_interval: Duration::from_millis(250),
         }
     }
 }

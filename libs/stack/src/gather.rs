@@ -1,0 +1,292 @@
+//! Gathers what arrives while a batch commits, and makes it the next batch: group commit.
+
+use std::{collections::HashSet, fmt, hash::Hash, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt as _;
+use tokio::sync::{
+    Mutex,
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
+
+/// A verb that takes a batch: one transaction for all of it.
+pub trait Stage: Send + Sync + 'static {
+    /// What it works on.
+    type Item: Send + Sync + 'static;
+    /// What it says of each.
+    type Answer: Send + 'static;
+    /// Why it did nothing.
+    type Error: fmt::Display + Send + Sync + 'static;
+    /// What no two items of a batch may share.
+    type Key: Eq + Hash + Send;
+
+    /// Two items with one key do not fit in one batch: the later waits for the next.
+    fn key(item: &Self::Item) -> Self::Key;
+
+    /// Applies all items in one transaction, and answers each in order; or does nothing.
+    fn apply(
+        &self,
+        items: &[Self::Item],
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, Self::Error>> + Send;
+
+    /// Whether the error may be one item's fault, so that the others deserve another try.
+    fn may_be_one_items_fault(error: &Self::Error) -> bool;
+}
+
+/// Why an item got no answer.
+#[derive(Debug)]
+pub enum Refused<E> {
+    /// Too many wait: try again later.
+    Overloaded,
+    /// Its batch, or the item alone, failed.
+    Failed(Arc<E>),
+    /// The verb panicked over this item.
+    Panicked,
+    /// The stage has ended.
+    Closed,
+}
+
+impl<E> Clone for Refused<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Overloaded => Self::Overloaded,
+            Self::Failed(error) => Self::Failed(error.clone()),
+            Self::Panicked => Self::Panicked,
+            Self::Closed => Self::Closed,
+        }
+    }
+}
+
+type Answer<S> = Result<<S as Stage>::Answer, Refused<<S as Stage>::Error>>;
+type Arrival<S> = (<S as Stage>::Item, oneshot::Sender<Answer<S>>);
+
+/// Where items go in; clones lead to the same stage.
+pub struct Gather<S: Stage> {
+    arrivals: mpsc::Sender<Arrival<S>>,
+}
+
+impl<S: Stage> Clone for Gather<S> {
+    fn clone(&self) -> Self {
+        Self { arrivals: self.arrivals.clone() }
+    }
+}
+
+/// How much a stage takes at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Items in one batch.
+    pub batch: usize,
+    /// Items that may wait; more are refused.
+    pub waiting: usize,
+    /// Batches in work at once.
+    pub lanes: usize,
+}
+
+impl<S: Stage> Gather<S> {
+    /// A stage, and the work of its lanes, which ends when all clones are gone and all is answered.
+    pub fn new(stage: S, bounds: Bounds) -> (Self, Vec<impl Future<Output = ()> + Send + 'static>) {
+        let (arrivals, waiting) = mpsc::channel(bounds.waiting.max(1));
+        let (stage, waiting) = (Arc::new(stage), Arc::new(Mutex::new(waiting)));
+        let lane = |_| run(stage.clone(), waiting.clone(), bounds.batch.max(1));
+        (Self { arrivals }, (0..bounds.lanes.max(1)).map(lane).collect())
+    }
+
+    /// Hands an item in. The answer comes after the commit of its batch.
+    ///
+    /// # Errors
+    /// Too many wait, or the stage has ended.
+    pub fn submit(&self, item: S::Item) -> Result<oneshot::Receiver<Answer<S>>, Refused<S::Error>> {
+        let (caller, answer) = oneshot::channel();
+        match self.arrivals.try_send((item, caller)) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(Refused::Overloaded),
+            Err(TrySendError::Closed(_)) => Err(Refused::Closed),
+        }
+    }
+
+    /// Hands items in and waits for all their answers, in order.
+    pub async fn call(&self, items: impl IntoIterator<Item = S::Item>) -> Vec<Answer<S>> {
+        let submitted: Vec<_> = items.into_iter().map(|item| self.submit(item)).collect();
+        let mut answers = Vec::with_capacity(submitted.len());
+        for item in submitted {
+            answers.push(match item {
+                Ok(answer) => answer.await.unwrap_or(Err(Refused::Closed)),
+                Err(refused) => Err(refused),
+            });
+        }
+        answers
+    }
+}
+
+/// One lane: takes what has arrived, at most `bound` items, applies it, answers; until every sender is gone.
+///
+/// There is no timer: an idle stage acts at once, a busy one finds its next batch already here.
+async fn run<S: Stage>(
+    stage: Arc<S>,
+    arrivals: Arc<Mutex<mpsc::Receiver<Arrival<S>>>>,
+    bound: usize,
+) {
+    let mut arrived = Vec::with_capacity(bound);
+    let mut twins: Vec<Arrival<S>> = Vec::new();
+    loop {
+        arrived.append(&mut twins);
+        if arrived.is_empty() {
+            let taken = arrivals.lock().await.recv_many(&mut arrived, bound).await;
+            if taken == 0 {
+                return;
+            }
+        }
+        let mut keys = HashSet::with_capacity(arrived.len());
+        let (mut items, mut callers) = (Vec::new(), Vec::new());
+        for (item, caller) in arrived.drain(..) {
+            if keys.insert(S::key(&item)) {
+                items.push(item);
+                callers.push(caller);
+            } else {
+                twins.push((item, caller));
+            }
+        }
+        let answers = apply(&*stage, &items).await;
+        // Only now, after the commit: an answer is a promise.
+        for (caller, answer) in callers.into_iter().zip(answers) {
+            // Committed all the same if nobody waits any more.
+            caller.send(answer).ok();
+        }
+    }
+}
+
+/// One transaction; if it fails, halves of it, until the bad item fails alone.
+async fn apply<S: Stage>(stage: &S, items: &[S::Item]) -> Vec<Answer<S>> {
+    let mut answers = Vec::with_capacity(items.len());
+    let mut rest = vec![items];
+    while let Some(items) = rest.pop() {
+        let refused = match AssertUnwindSafe(stage.apply(items)).catch_unwind().await {
+            Ok(Ok(applied)) => {
+                debug_assert_eq!(applied.len(), items.len(), "a verb answers each item");
+                answers.extend(applied.into_iter().map(Ok));
+                continue;
+            }
+            Ok(Err(error)) if !S::may_be_one_items_fault(&error) => {
+                let error = Arc::new(error);
+                answers.extend(items.iter().map(|_| Err(Refused::Failed(error.clone()))));
+                continue;
+            }
+            Ok(Err(error)) => Refused::Failed(Arc::new(error)),
+            Err(_) => Refused::Panicked,
+        };
+        if items.len() == 1 {
+            answers.push(Err(refused));
+        } else {
+            let (first, second) = items.split_at(items.len() / 2);
+            rest.push(second);
+            rest.push(first);
+        }
+    }
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as Record;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Doubles numbers; 13 fails, 66 panics, 99 is the database's fault. Remembers its batches.
+    struct Double {
+        batches: Arc<Record<Vec<Vec<i32>>>>,
+        gate: Arc<Semaphore>,
+    }
+
+    impl Stage for Double {
+        type Item = i32;
+        type Answer = i32;
+        type Error = &'static str;
+        type Key = i32;
+
+        fn key(item: &i32) -> i32 {
+            *item
+        }
+
+        async fn apply(&self, items: &[i32]) -> Result<Vec<i32>, &'static str> {
+            self.gate.acquire().await.unwrap().forget();
+            self.batches.lock().unwrap().push(items.to_vec());
+            assert!(!items.contains(&66), "a bad item");
+            match items {
+                _ if items.contains(&13) => Err("bad item"),
+                _ if items.contains(&99) => Err("database gone"),
+                _ => Ok(items.iter().map(|n| n * 2).collect()),
+            }
+        }
+
+        fn may_be_one_items_fault(error: &&'static str) -> bool {
+            *error == "bad item"
+        }
+    }
+
+    struct Rig {
+        gather: Gather<Double>,
+        batches: Arc<Record<Vec<Vec<i32>>>>,
+        gate: Arc<Semaphore>,
+    }
+
+    fn rig(batch: usize, waiting: usize) -> Rig {
+        let (batches, gate) = (Arc::default(), Arc::new(Semaphore::new(0)));
+        let stage = Double { batches: Arc::clone(&batches), gate: Arc::clone(&gate) };
+        let (gather, lanes) = Gather::new(stage, Bounds { batch, waiting, lanes: 1 });
+        lanes.into_iter().for_each(|lane| drop(tokio::spawn(lane)));
+        Rig { gather, batches, gate }
+    }
+
+    fn plain(answers: Vec<Answer<Double>>) -> Vec<Option<i32>> {
+        answers.into_iter().map(Result::ok).collect()
+    }
+
+    #[tokio::test]
+    async fn what_arrives_while_a_batch_commits_is_the_next_batch() {
+        let rig = rig(100, 100);
+        let first = rig.gather.submit(1).unwrap();
+        tokio::task::yield_now().await;
+        let second = rig.gather.call([2, 3, 4]);
+        rig.gate.add_permits(2);
+        assert_eq!(plain(second.await), [Some(4), Some(6), Some(8)]);
+        assert_eq!(first.await.unwrap().ok(), Some(2));
+        assert_eq!(*rig.batches.lock().unwrap(), [vec![1], vec![2, 3, 4]]);
+    }
+
+    #[tokio::test]
+    async fn a_bad_item_fails_alone() {
+        let rig = rig(100, 100);
+        rig.gate.add_permits(100);
+        let answers = plain(rig.gather.call([1, 2, 13, 4, 66, 6]).await);
+        assert_eq!(answers, [Some(2), Some(4), None, Some(8), None, Some(12)]);
+    }
+
+    #[tokio::test]
+    async fn a_lost_database_fails_the_batch_at_once() {
+        let rig = rig(100, 100);
+        rig.gate.add_permits(100);
+        assert_eq!(plain(rig.gather.call([1, 99, 3]).await), [None, None, None]);
+        assert_eq!(rig.batches.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn twins_do_not_share_a_batch() {
+        let rig = rig(100, 100);
+        rig.gate.add_permits(100);
+        assert_eq!(plain(rig.gather.call([5, 5, 5]).await), [Some(10), Some(10), Some(10)]);
+        assert_eq!(*rig.batches.lock().unwrap(), [vec![5], vec![5], vec![5]]);
+    }
+
+    #[tokio::test]
+    async fn more_than_may_wait_is_refused_and_the_rest_served() {
+        let rig = rig(1, 2);
+        let waiting: Vec<_> = (0..4).map(|n| rig.gather.submit(n)).collect();
+        assert!(matches!(waiting[2], Err(Refused::Overloaded)));
+        rig.gate.add_permits(100);
+        for (n, answer) in (0..).zip(waiting.into_iter().flatten()) {
+            assert_eq!(answer.await.unwrap().ok(), Some(n * 2));
+        }
+    }
+}

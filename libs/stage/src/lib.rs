@@ -1,0 +1,19 @@
+//! What the four stages share: the database, calls to the next stage, announcements, errors.
+//!
+//! A stage commits, and its messages are the promise. Then it tells the next stage by a call
+//! ([`Hints`]) and whoever watches by an announcement ([`Announcer`]); both may get lost.
+
+mod announcer;
+mod bounds;
+mod database;
+mod errors;
+mod hints;
+mod next;
+pub mod wire;
+
+pub use announcer::Announcer;
+pub use bounds::Bounded;
+pub use database::Database;
+pub use errors::{refused, store_error};
+pub use hints::Hints;
+pub use next::{finalizer, step_enqueuer};

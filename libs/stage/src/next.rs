@@ -1,0 +1,49 @@
+//! The stages that others call.
+
+use tasker_api::mesh::v1::{
+    EnqueueReadyStepsRequest, FinalizeTasksRequest, finalizer_service_client::FinalizerServiceClient,
+    step_enqueuer_service_client::StepEnqueuerServiceClient,
+};
+use tasker_runtime::{
+    config::{Error, Mesh},
+    mesh,
+};
+use tasker_store::{Finalization, ReadyStep};
+
+use crate::{Hints, wire};
+
+/// Tells step-enqueuer of ready steps.
+///
+/// # Errors
+/// The endpoints are none.
+pub fn step_enqueuer(config: &Mesh) -> Result<Hints<ReadyStep>, Error> {
+    let client = StepEnqueuerServiceClient::new(mesh::channel("step-enqueuer", &config.step_enqueuer)?);
+    if !config.makes_calls() {
+        return Ok(Hints::silent());
+    }
+    Ok(Hints::new(move |steps: Vec<ReadyStep>| {
+        let mut client = client.clone();
+        async move {
+            let steps = steps.into_iter().map(wire::ready_step).collect();
+            client.enqueue_ready_steps(EnqueueReadyStepsRequest { steps }).await.map(|_| ())
+        }
+    }))
+}
+
+/// Tells finalizer of tasks in which nothing moves any more.
+///
+/// # Errors
+/// The endpoints are none.
+pub fn finalizer(config: &Mesh) -> Result<Hints<Finalization>, Error> {
+    let client = FinalizerServiceClient::new(mesh::channel("finalizer", &config.finalizer)?);
+    if !config.makes_calls() {
+        return Ok(Hints::silent());
+    }
+    Ok(Hints::new(move |finalizations: Vec<Finalization>| {
+        let mut client = client.clone();
+        async move {
+            let finalizations = finalizations.into_iter().map(wire::finalization).collect();
+            client.finalize_tasks(FinalizeTasksRequest { finalizations }).await.map(|_| ())
+        }
+    }))
+}

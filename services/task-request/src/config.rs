@@ -1,0 +1,60 @@
+//! What task-request is told, read before anything is opened.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::Deserialize;
+use tasker_runtime::config::{Database, Error, Mesh, Source};
+use tasker_stack::gather::Bounds;
+use tasker_stage::Bounded;
+
+/// The sections `task_request`, `database` and `mesh`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What is the service's own.
+    pub task_request: Section,
+    /// Its bounds, checked.
+    pub bounds: Bounds,
+    /// Where tasks are kept.
+    pub database: Database,
+    /// Where the next stages are.
+    pub mesh: Mesh,
+}
+
+/// `[task_request]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Section {
+    /// Where the gateway connects; default `127.0.0.1:7701`.
+    pub listen: SocketAddr,
+    /// Tasks born in one transaction; 1 to 10,000, default 500.
+    pub max_batch: u32,
+    /// Requests that may wait, more are refused; 1 to 1,000,000, default 5,000.
+    pub max_waiting: u32,
+    /// Transactions at once; 1 to 16, default 2.
+    pub lanes: u32,
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7701)),
+            max_batch: 500,
+            max_waiting: 5_000,
+            lanes: 2,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the sections.
+    ///
+    /// # Errors
+    /// A field is unknown or has a wrong value.
+    pub fn load(source: &Source) -> Result<Self, Error> {
+        let section: Section = source.section("task_request")?;
+        let Section { max_batch, max_waiting, lanes, .. } = section;
+        let bounds = Bounded { max_batch, max_waiting, lanes }.check(source, "task_request")?;
+        let (database, mesh) = (source.section("database")?, source.section("mesh")?);
+        Ok(Self { task_request: section, bounds, database, mesh })
+    }
+}

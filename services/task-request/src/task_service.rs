@@ -1,0 +1,153 @@
+//! `tasker.v1.TaskService`: decodes, calls the verb or the read, encodes.
+
+use futures::StreamExt as _;
+use tasker_api::{
+    Invalid, field,
+    mesh::{self, v1::finalizer_service_client::FinalizerServiceClient},
+    page, states, status, time,
+    v1::{
+        CreateTaskRequest, CreateTaskResponse, GetTaskRequest, GetTaskResponse, ListTasksRequest,
+        ListTasksResponse, TemplateRef, WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest,
+        WatchTaskResponse, task_service_server::TaskService,
+    },
+};
+use tasker_runtime::mesh::TracedBalance;
+use tasker_stack::gather::{Gather, Refused};
+use tasker_stage::{Database, refused, store_error};
+use tasker_store::TaskFilter;
+use tasker_trace::TraceContext;
+use tonic::{Code, Request, Response, Status};
+use tracing::{Instrument as _, Span};
+
+use crate::{
+    create_tasks::{CreateTasks, Outcome},
+    resolve, tasks,
+};
+
+/// The service's answers about tasks.
+pub struct Tasks {
+    pub database: Database,
+    pub births: Gather<CreateTasks>,
+    /// Watching is finalizer's.
+    pub watches: FinalizerServiceClient<TracedBalance>,
+}
+
+#[tonic::async_trait]
+impl TaskService for Tasks {
+    async fn create_task(
+        &self,
+        request: Request<CreateTaskRequest>,
+    ) -> Result<Response<CreateTaskResponse>, Status> {
+        // The whole task is one trace, and begins here.
+        let span = tracing::info_span!("task.create", task.id = tracing::field::Empty, namespace = tracing::field::Empty);
+        let caller = TraceContext::from_headers(&request.metadata().clone().into_headers());
+        let trace = caller.or_of(&span);
+        self.create(request.into_inner(), trace).instrument(span).await.map(Response::new)
+    }
+
+    async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<GetTaskResponse>, Status> {
+        let id = field::task_id(&request.into_inner().task_id)?;
+        let store = &self.database.store;
+        let (row, details) = tokio::try_join!(store.task(id), store.task_details(id))
+            .inspect_err(|error| self.database.noticed(error))
+            .map_err(|error| store_error(&error))?;
+        let (Some(row), Some(details)) = (row, details) else {
+            return Err(status::not_found("task", &id.to_string()));
+        };
+        Ok(Response::new(GetTaskResponse { task: Some(tasks::with_details(row, details)) }))
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<ListTasksRequest>,
+    ) -> Result<Response<ListTasksResponse>, Status> {
+        let request = request.into_inner();
+        let mut invalid = Invalid::new();
+        let size = invalid.take(page::size(request.page_size));
+        let after = invalid.take(page::key::<1>(&request.page_token).and_then(|key| {
+            key.map(|[id]| field::id("page_token", &id)).transpose()
+        }));
+        let read_time = |path: &str, time: Option<_>| time.map(|time| time::from_timestamp(path, time)).transpose();
+        let states = invalid.take(states::task_states("states", &request.states));
+        let created_after = invalid.take(read_time("created_after", request.created_after));
+        let created_before = invalid.take(read_time("created_before", request.created_before));
+        let filters = [
+            ("namespace", &request.namespace),
+            ("name", &request.name),
+            ("version", &request.version),
+            ("correlation_id", &request.correlation_id),
+        ];
+        for (path, filter) in filters {
+            invalid.take(field::text(path, filter.clone(), 128));
+        }
+        invalid.clone().check()?;
+        let filter = TaskFilter {
+            namespace: request.namespace,
+            name: request.name,
+            version: request.version,
+            states: states.unwrap_or_default(),
+            created_after: created_after.flatten(),
+            created_before: created_before.flatten(),
+            correlation_id: request.correlation_id,
+        };
+        let size = size.expect("a wrong size is a violation");
+        let rows = self.database.store.list_tasks(&filter, after.flatten(), size + 1).await;
+        let mut rows = rows
+            .inspect_err(|error| self.database.noticed(error))
+            .map_err(|error| store_error(&error))?;
+        let more = rows.len() > usize::try_from(size).expect("a page is small");
+        rows.truncate(usize::try_from(size).expect("a page is small"));
+        let last = rows.last().filter(|_| more);
+        let next_page_token = last.map(|row| page::token(&[&row.task_id.to_string()])).unwrap_or_default();
+        let tasks = rows.into_iter().map(tasks::listed).collect();
+        Ok(Response::new(ListTasksResponse { tasks, next_page_token }))
+    }
+
+    async fn wait_for_task(
+        &self,
+        request: Request<WaitForTaskRequest>,
+    ) -> Result<Response<WaitForTaskResponse>, Status> {
+        let request = request.map(|request| mesh::v1::WaitForTaskRequest { request: Some(request) });
+        let answer = self.watches.clone().wait_for_task(request).await?.into_inner();
+        Ok(Response::new(answer.response.unwrap_or_default()))
+    }
+
+    type WatchTaskStream = futures::stream::BoxStream<'static, Result<WatchTaskResponse, Status>>;
+
+    async fn watch_task(
+        &self,
+        request: Request<WatchTaskRequest>,
+    ) -> Result<Response<Self::WatchTaskStream>, Status> {
+        let request = request.map(|request| mesh::v1::WatchTaskRequest { request: Some(request) });
+        let events = self.watches.clone().watch_task(request).await?.into_inner();
+        let events = events.map(|event| event.map(|event| event.event.unwrap_or_default()));
+        Ok(Response::new(events.boxed()))
+    }
+}
+
+impl Tasks {
+    async fn create(&self, request: CreateTaskRequest, trace: TraceContext) -> Result<CreateTaskResponse, Status> {
+        let (template_id, template) = resolve::template(&self.database, request.template.clone()).await?;
+        let request = resolve::request(template_id, &template, request, trace)?;
+        Span::current().record("task.id", tracing::field::display(request.task.task_id));
+        Span::current().record("namespace", &template.namespace);
+        let mut answers = self.births.call([request]).await;
+        match answers.pop().unwrap_or(Err(Refused::Closed)) {
+            Ok(Outcome::Born(task_id)) => Ok(CreateTaskResponse {
+                task_id: task_id.to_string(),
+                template: Some(TemplateRef {
+                    namespace: template.namespace.clone(),
+                    name: template.name.clone(),
+                    version: template.version.to_string(),
+                }),
+            }),
+            Ok(Outcome::Exists(task_id)) => Err(status::with_reason(
+                Code::AlreadyExists,
+                "TASK_EXISTS",
+                [("task_id", task_id.to_string())],
+                format!("this task was submitted before: it is {task_id}"),
+            )),
+            Err(error) => Err(refused(&error)),
+        }
+    }
+}
