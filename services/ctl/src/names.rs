@@ -1,0 +1,65 @@
+//! Words for people and scripts: states as `in_progress`, times as RFC 3339.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use prost_types::Timestamp;
+use tasker_client::v1::{StepState, TaskState, TemplateRef};
+
+/// `TASK_STATE_IN_PROGRESS` is `in_progress`.
+pub(crate) fn task_state(state: TaskState) -> String {
+    without("TASK_STATE_", state.as_str_name())
+}
+
+/// `STEP_STATE_IN_PROGRESS` is `in_progress`.
+pub(crate) fn step_state(state: StepState) -> String {
+    without("STEP_STATE_", state.as_str_name())
+}
+
+fn without(prefix: &str, name: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
+}
+
+/// In UTC; nothing for a time that no calendar has.
+pub(crate) fn time(time: Option<&Timestamp>) -> Option<String> {
+    let time = time?;
+    let time: DateTime<Utc> =
+        DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?)?;
+    Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+}
+
+/// As it may be typed: `namespace/name@version`.
+pub(crate) fn template(of: Option<&TemplateRef>) -> String {
+    let Some(TemplateRef { namespace, name, version }) = of else { return String::new() };
+    format!("{namespace}/{name}@{version}")
+}
+
+/// Without what would move a terminal's cursor or change its colours.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\n' {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_lower_case_and_times_are_rfc_3339() {
+        assert_eq!(task_state(TaskState::BlockedByFailures), "blocked_by_failures");
+        assert_eq!(step_state(StepState::InProgress), "in_progress");
+        let at = Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 };
+        assert_eq!(time(Some(&at)).unwrap(), "2023-11-14T22:13:20.005Z");
+        assert_eq!(time(Some(&Timestamp { seconds: i64::MAX, nanos: 0 })), None);
+    }
+
+    #[test]
+    fn a_name_cannot_play_with_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mé\n"), "a\\u{1b}[31mé\n");
+    }
+}

@@ -1,0 +1,208 @@
+//! `task`: submit, read and follow.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Subcommand;
+use futures::TryStreamExt as _;
+use tasker_client::{
+    Client, has_settled,
+    v1::{CreateTaskRequest, Step, Task, TaskState, TemplateRef},
+};
+
+use crate::{exit, names, payload, print, step, task::list::Filter, template_ref, view};
+
+mod list;
+mod watch;
+
+/// What may be asked of tasks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Submit a task, and print its id.
+    Create(NewTask),
+    /// Show one task with its context.
+    Get {
+        /// Id of the task.
+        id: String,
+        /// Its steps, too.
+        #[arg(long)]
+        steps: bool,
+    },
+    /// List tasks, newest first.
+    List(Filter),
+    /// Wait until a task ends or is blocked by failures, and show it.
+    Wait {
+        /// Id of the task.
+        id: String,
+        /// How long at most, as in 500ms, 30s, 5m.
+        #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
+    /// Show what has happened to a task, then what happens, until it has ended.
+    Watch {
+        /// Id of the task.
+        id: String,
+        /// Only what happened after this event; `--json` shows the cursor of each.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        cursor: String,
+    },
+}
+
+/// What to submit.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NewTask {
+    /// What it is made from; the newest version if none is named.
+    #[arg(value_name = "NAMESPACE/NAME[@VERSION]", value_parser = template_ref::parse)]
+    template: TemplateRef,
+    /// What its steps work on, as JSON; @FILE reads a file, - reads standard input. Default: {}.
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    context: Option<payload::Given>,
+    /// Names this submission: the same id again gives the first answer.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    request_id: String,
+    /// For templates whose identity strategy is caller_provided.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    idempotency_key: String,
+    /// To find the task by.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    correlation_id: String,
+    /// Who asks for it.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    requested_by: String,
+    /// Why.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    /// From -100 to 100; larger goes first.
+    #[arg(
+        long,
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-100..=100)
+    )]
+    priority: i32,
+}
+
+pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Create(task) => create(client, task, json).await?,
+        Command::Get { id, steps } => get(client, &id, steps, json).await?,
+        Command::List(filter) => list::run(filter, client, json).await?,
+        Command::Wait { id, timeout } => return wait(client, &id, timeout, json).await,
+        Command::Watch { id, cursor } => watch::run(client, &id, &cursor, json).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(client: &Client, task: NewTask, json: bool) -> anyhow::Result<()> {
+    let request = CreateTaskRequest {
+        template: Some(task.template),
+        context: task.context.map(payload::Given::read).transpose()?,
+        request_id: task.request_id,
+        idempotency_key: task.idempotency_key,
+        correlation_id: task.correlation_id,
+        requested_by: task.requested_by,
+        reason: task.reason,
+        priority: task.priority,
+    };
+    let created = client.create_task(request).await?;
+    if json {
+        print::json(&view::Created::from(created))
+    } else {
+        // Alone, for `id=$(tasker-ctl task create …)`.
+        Ok(print::line(&created.task_id)?)
+    }
+}
+
+async fn get(client: &Client, id: &str, with_steps: bool, json: bool) -> anyhow::Result<()> {
+    let task = client.get_task(id).await?;
+    let steps = if with_steps {
+        Some(client.list_steps(&task.task_id).try_collect::<Vec<Step>>().await?)
+    } else {
+        None
+    };
+    if json {
+        return print::json(&view::Task::from(task).with_steps(steps));
+    }
+    show(&task)?;
+    if let Some(steps) = steps {
+        print::line("")?;
+        print::table(step::HEADER, steps.iter().map(step::row))?;
+    }
+    Ok(())
+}
+
+async fn wait(
+    client: &Client,
+    id: &str,
+    timeout: Duration,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let task = client.wait_for_task(id, timeout).await?;
+    let state = task.state();
+    if json {
+        print::json(&view::Task::from(task))?;
+    } else {
+        show(&task)?;
+    }
+    Ok(if !has_settled(state) {
+        eprintln!(
+            "after {}: still {}",
+            humantime::format_duration(timeout),
+            names::task_state(state)
+        );
+        ExitCode::from(exit::TIMED_OUT)
+    } else if state == TaskState::Complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::NOT_COMPLETE)
+    })
+}
+
+fn show(task: &Task) -> std::io::Result<()> {
+    let steps = task.steps.unwrap_or_default();
+    print::fields([
+        ("task", task.task_id.clone()),
+        ("template", names::template(task.template.as_ref())),
+        ("state", names::task_state(task.state())),
+        ("created", names::time(task.create_time.as_ref()).unwrap_or_default()),
+        ("ended", names::time(task.end_time.as_ref()).unwrap_or_default()),
+        ("steps", progress(&steps)),
+        ("priority", task.priority.to_string()),
+        ("correlation id", task.correlation_id.clone()),
+        ("idempotency key", task.idempotency_key.clone()),
+        ("requested by", task.requested_by.clone()),
+        ("reason", task.reason.clone()),
+        ("trace", task.trace.as_ref().map(|it| it.traceparent.clone()).unwrap_or_default()),
+        ("context", task.context.as_ref().map(payload::text).unwrap_or_default()),
+    ])
+}
+
+/// For example `3 of 5 done, 1 failed`.
+fn progress(steps: &tasker_client::v1::StepCounts) -> String {
+    let mut text = format!("{} of {} done", steps.satisfied, steps.total);
+    for (count, what) in [
+        (steps.ready, "ready"),
+        (steps.in_flight, "in flight"),
+        (steps.waiting_for_retry, "waiting for retry"),
+        (steps.failed, "failed"),
+    ] {
+        if count > 0 {
+            text += &format!(", {count} {what}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_names_only_what_there_is() {
+        let mut steps =
+            tasker_client::v1::StepCounts { total: 5, satisfied: 3, ..Default::default() };
+        assert_eq!(progress(&steps), "3 of 5 done");
+        steps.waiting_for_retry = 1;
+        steps.failed = 1;
+        assert_eq!(progress(&steps), "3 of 5 done, 1 waiting for retry, 1 failed");
+    }
+}
