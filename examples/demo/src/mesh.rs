@@ -20,13 +20,14 @@ pub(crate) type Steps = HashMap<(String, String), Vec<String>>;
 
 /// Waits until every service of the mesh can do its work.
 pub(crate) async fn wait_until_ready(client: &Client, gateway: &str) -> anyhow::Result<()> {
+    println!("Asking the mesh at {gateway} for its health.");
     let deadline = Instant::now() + PATIENCE;
     loop {
         let health =
             client.health().await.with_context(|| format!("no mesh answers at {gateway}"))?;
         if health.ready {
             let names: Vec<_> = health.services.iter().map(|it| it.service.as_str()).collect();
-            println!("The mesh at {gateway} is ready: {}.", names.join(", "));
+            println!("Ready: {}.", names.join(", "));
             return Ok(());
         }
         if Instant::now() >= deadline {

@@ -46,16 +46,15 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_handler_for_every_callable_of_the_example_templates() {
+    fn every_step_of_the_example_templates_has_a_handler_here() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates");
         let registry = registry();
-        for template in std::fs::read_dir(folder).unwrap() {
-            let text = std::fs::read_to_string(template.unwrap().path()).unwrap();
-            for (_, after) in
-                text.match_indices("callable: ").map(|(at, word)| text.split_at(at + word.len()))
-            {
-                let callable = after.split(['}', '\n']).next().unwrap();
-                assert!(registry.handler(callable).is_some(), "{callable}");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let yaml = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let template = tasker_domain::template::Template::parse(&yaml).unwrap();
+            assert!(NAMESPACES.contains(&template.namespace.as_str()));
+            for (_, step) in template.ordinals() {
+                assert!(registry.handler(&step.callable).is_some(), "{}", step.callable);
             }
         }
     }

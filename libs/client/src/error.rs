@@ -9,8 +9,8 @@ use tonic_types::StatusExt as _;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address of the gateway is not one.
-    #[error("the gateway's address is not usable")]
-    Address(#[source] tonic::transport::Error),
+    #[error("`{0}` is not an address like http://127.0.0.1:7700")]
+    Address(String),
     /// Nobody answers at the gateway's address.
     #[error("the gateway cannot be reached")]
     Connect(#[source] tonic::transport::Error),

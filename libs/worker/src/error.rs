@@ -12,8 +12,8 @@ pub enum WorkerError {
         problem: String,
     },
     /// The gateway's address is not one.
-    #[error("gateway")]
-    Gateway(#[source] tasker_client::Error),
+    #[error(transparent)]
+    Gateway(tasker_client::Error),
     /// The mesh will not have this worker; connecting again would not help.
     #[error("the mesh refuses this worker")]
     Refused(#[source] tasker_client::Error),

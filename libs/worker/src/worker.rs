@@ -101,9 +101,11 @@ async fn sessions(
     loop {
         let (idle, mut stopping) = (holdings.is_empty(), stop.clone());
         let opened = tokio::select! {
-            opened = Session::open(endpoint, who, holdings, stop) => opened,
+            // First, since a refused connection may be known at once, every time.
+            biased;
             // Nothing to hand in, and nobody to say goodbye to.
             _ = stopping.asked(), if idle => return Ok(()),
+            opened = Session::open(endpoint, who, holdings, stop) => opened,
         };
         let lost = match opened {
             Ok(session) => {
@@ -124,7 +126,11 @@ async fn sessions(
                 warn!(error = %Chain(&lost), wait_ms, "There is no session: connecting again");
             }
         }
-        tokio::time::sleep(wait).await;
+        let idle = holdings.is_empty();
+        tokio::select! {
+            _ = stop.asked(), if idle => return Ok(()),
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 }
 
@@ -133,8 +139,14 @@ struct Chain<'a>(&'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}", self.0)?;
-        self.0.source().map_or(Ok(()), |source| write!(out, ": {}", Chain(source)))
+        let said = self.0.to_string();
+        write!(out, "{said}")?;
+        match self.0.source() {
+            // Some say what their source says.
+            Some(source) if said.contains(&source.to_string()) => Ok(()),
+            Some(source) => write!(out, ": {}", Chain(source)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -102,6 +102,19 @@ async fn a_worker_that_nobody_answers_stops_at_once() {
 }
 
 #[tokio::test]
+async fn a_worker_between_two_tries_to_connect_stops_at_once() {
+    let mut bench = Bench::start_unwelcome(2, Duration::from_secs(30)).await;
+    // By now it waits for a second or so before the next.
+    for _ in 0..6 {
+        bench.mesh.refuse(tonic::Status::unavailable("away")).await;
+    }
+    bench.shut_down();
+    let stopping = std::time::Instant::now();
+    bench.ended().await.unwrap();
+    assert!(stopping.elapsed() < Duration::from_millis(500), "{:?}", stopping.elapsed());
+}
+
+#[tokio::test]
 async fn results_are_handed_in_over_a_new_connection_if_the_old_one_breaks() {
     let (mut bench, mut session) = Bench::start(2).await;
     session.deliver_acked([delivery("a", "double")]).await;
