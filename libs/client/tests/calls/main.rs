@@ -101,6 +101,28 @@ async fn a_mesh_that_says_nothing_costs_no_more_than_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_under_a_call_is_a_reason_to_try_again() {
+    let (_fake, address) = Fake::start(Script::default()).await;
+    let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", between.local_addr().unwrap());
+    let cut = tokio::spawn(async move {
+        let (mut near, _) = between.accept().await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(address).await.unwrap();
+        let broken = Duration::from_millis(100);
+        let through = tokio::io::copy_bidirectional(&mut near, &mut far);
+        tokio::time::timeout(broken, through).await.unwrap_err();
+    });
+    let deadline = Duration::from_millis(500);
+    let client = Client::connect(&url)
+        .await
+        .unwrap()
+        .with_retry_policy(RetryPolicy { deadline, ..RetryPolicy::default() });
+    let error = client.get_task("t").await.unwrap_err();
+    cut.await.unwrap();
+    assert_eq!((error.code(), error.is_transient()), (Code::Unavailable, true), "{error}");
+}
+
+#[tokio::test]
 async fn nobody_at_the_address_is_an_error_to_connect_and_a_reason_to_try_again() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());
