@@ -1,7 +1,7 @@
-//! What stages tell each other, on the wire. The queues hold the same.
+//! Rows and messages of the store, on the wire.
 
-use tasker_api::{Invalid, field, mesh::v1};
-use tasker_store::{Finalization, ReadyStep};
+use tasker_api::{Invalid, field, mesh::v1, time, v1 as public};
+use tasker_store::{Finalization, ReadyStep, TaskDetails, TaskRow};
 use uuid::Uuid;
 
 /// A ready step for the wire.
@@ -52,4 +52,37 @@ pub fn finalization(finalization: Finalization) -> v1::Finalization {
 pub fn from_finalization(finalization: v1::Finalization) -> Result<Finalization, Invalid> {
     let task_id: Uuid = field::task_id(&finalization.task_id)?.0;
     Ok(Finalization { message_id: finalization.message_id, task_id, traceparent: finalization.traceparent })
+}
+
+/// A task as lists show it.
+#[must_use]
+pub fn task(row: TaskRow) -> public::Task {
+    public::Task {
+        task_id: row.task_id.to_string(),
+        template: Some(public::TemplateRef { namespace: row.namespace, name: row.name, version: row.version }),
+        state: public::TaskState::from(row.state).into(),
+        create_time: Some(time::timestamp(row.created_at)),
+        end_time: row.ended_at.map(time::timestamp),
+        correlation_id: row.correlation_id,
+        priority: row.priority.into(),
+        steps: Some(row.counts.into()),
+        ..public::Task::default()
+    }
+}
+
+/// A task with all that is known of it.
+#[must_use]
+pub fn task_with_details(row: TaskRow, details: TaskDetails) -> public::Task {
+    public::Task {
+        context: Some(public::Payload {
+            content_type: details.context.content_type,
+            data: details.context.data,
+            metadata: details.context.metadata,
+        }),
+        idempotency_key: details.idempotency_key,
+        requested_by: details.requested_by,
+        reason: details.reason,
+        trace: Some(public::TraceContext { traceparent: details.traceparent, tracestate: details.tracestate }),
+        ..task(row)
+    }
 }

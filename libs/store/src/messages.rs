@@ -64,6 +64,15 @@ pub struct QueuedResult {
     pub attempt: i32,
     /// Whether it is a failure.
     pub failed: bool,
+    /// Of a failure: for programs.
+    #[serde(default)]
+    pub error_type: String,
+    /// Of a failure: whether another attempt may help.
+    #[serde(default)]
+    pub retryable: bool,
+    /// Who ran it, or found it lost.
+    #[serde(default)]
+    pub worker_id: String,
     /// Whether the next attempt need not wait.
     #[serde(default)]
     pub at_once: bool,

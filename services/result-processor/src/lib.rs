@@ -1,1 +1,89 @@
-//! .
+//! Judges results, and unlocks the steps that waited for them.
+//!
+//! Owns a step from its result to its end, and every repair by hand.
+//!
+//! A ready message is sent in the transaction that meets the last dependency. So a ready step always
+//! has a message; a message may outlive its step's right to run: step-enqueuer expects that.
+
+mod announce;
+mod complete_steps;
+mod config;
+mod decode;
+mod fail_steps;
+mod patience;
+mod queue;
+mod result_service;
+mod step_service;
+
+pub use config::{Config, Section};
+
+use tasker_api::{
+    MAX_MESSAGE_BYTES, mesh::v1::result_processor_service_server::ResultProcessorServiceServer,
+    v1::step_service_server::StepServiceServer,
+};
+use tasker_runtime::{Context, Service};
+use tasker_stack::{
+    gather::Gather,
+    sweep::{Sweep, Wake},
+};
+use tasker_stage::{Announcer, Database};
+use tonic::service::Routes;
+
+use crate::{
+    announce::Outlets, complete_steps::CompleteSteps, fail_steps::FailSteps, patience::Patience,
+    queue::QueuedResults, result_service::Results, step_service::Steps,
+};
+
+/// The service.
+#[derive(Debug)]
+pub struct ResultProcessor;
+
+impl ResultProcessor {
+    /// Opens the database and starts the stage.
+    ///
+    /// # Errors
+    /// The database cannot be reached or has another schema, or an endpoint is none.
+    pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
+        let database = Database::open(&config.database, &context).await?;
+        let outlets = Outlets {
+            database: database.clone(),
+            actor: context.instance.clone(),
+            step_enqueuer: tasker_stage::step_enqueuer(&config.mesh)?,
+            finalizer: tasker_stage::finalizer(&config.mesh)?,
+            announcer: Announcer::new(database.store.clone()),
+        };
+        let (good, lanes) = Gather::new(CompleteSteps { outlets: outlets.clone() }, config.bounds);
+        for lane in lanes {
+            tokio::spawn(lane);
+        }
+        let patience = Patience { store: database.store.clone(), random: rand::random };
+        let (bad, lanes) = Gather::new(FailSteps { outlets, patience }, config.bounds);
+        for lane in lanes {
+            tokio::spawn(lane);
+        }
+
+        let wake = Wake::default();
+        let queued = QueuedResults {
+            database: database.clone(),
+            good: good.clone(),
+            bad: bad.clone(),
+            batch: config.bounds.batch,
+        };
+        let sweep = Sweep {
+            queue: "orchestration_step_results",
+            wake: wake.clone(),
+            every: config.mesh.read_interval(),
+            after_error: std::time::Duration::from_secs(1),
+        };
+        let drain = context.drain.clone();
+        context.spawn("reading results", async move { sweep.run(drain, || queued.read()).await });
+
+        let results = Results { good, bad, wake };
+        let routes = Routes::new(
+            ResultProcessorServiceServer::new(results)
+                .max_decoding_message_size(4 * MAX_MESSAGE_BYTES),
+        )
+        .add_service(StepServiceServer::new(Steps { database }));
+        Ok(Service { listen: config.result_processor.listen, routes })
+    }
+}

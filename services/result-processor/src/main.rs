@@ -1,1 +1,8 @@
-fn main() {}
+//! The process of result-processor.
+
+use tasker_result_processor::{Config, ResultProcessor};
+use tasker_runtime::Process;
+
+fn main() -> std::process::ExitCode {
+    Process::new("result-processor").run(Config::load, ResultProcessor::build)
+}

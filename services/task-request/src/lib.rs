@@ -9,7 +9,6 @@ mod create_tasks;
 mod requests;
 mod resolve;
 mod task_service;
-mod tasks;
 mod template_service;
 
 pub use config::{Config, Section};

@@ -13,7 +13,7 @@ use tasker_api::{
 };
 use tasker_runtime::mesh::TracedBalance;
 use tasker_stack::gather::{Gather, Refused};
-use tasker_stage::{Database, refused, store_error};
+use tasker_stage::{Database, refused, store_error, wire};
 use tasker_store::TaskFilter;
 use tasker_trace::TraceContext;
 use tonic::{Code, Request, Response, Status};
@@ -21,7 +21,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     create_tasks::{CreateTasks, Outcome},
-    resolve, tasks,
+    resolve,
 };
 
 /// The service's answers about tasks.
@@ -54,7 +54,7 @@ impl TaskService for Tasks {
         let (Some(row), Some(details)) = (row, details) else {
             return Err(status::not_found("task", &id.to_string()));
         };
-        Ok(Response::new(GetTaskResponse { task: Some(tasks::with_details(row, details)) }))
+        Ok(Response::new(GetTaskResponse { task: Some(wire::task_with_details(row, details)) }))
     }
 
     async fn list_tasks(
@@ -99,7 +99,7 @@ impl TaskService for Tasks {
         rows.truncate(usize::try_from(size).expect("a page is small"));
         let last = rows.last().filter(|_| more);
         let next_page_token = last.map(|row| page::token(&[&row.task_id.to_string()])).unwrap_or_default();
-        let tasks = rows.into_iter().map(tasks::listed).collect();
+        let tasks = rows.into_iter().map(wire::task).collect();
         Ok(Response::new(ListTasksResponse { tasks, next_page_token }))
     }
 

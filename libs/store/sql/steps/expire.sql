@@ -29,7 +29,8 @@ WITH locked AS (
     INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
     SELECT clock_timestamp(),
         jsonb_build_object('task_id', moved.task_id, 'ordinal', ordinal, 'delivery_id', delivery_id,
-            'attempt', attempt, 'failed', true, 'at_once', true),
+            'attempt', attempt, 'failed', true, 'error_type', error_type, 'retryable', true,
+            'at_once', true, 'worker_id', $6::text),
         jsonb_build_object('traceparent', traceparent)
     FROM moved JOIN task_details USING (task_id)
 ), history AS (

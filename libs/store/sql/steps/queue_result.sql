@@ -44,7 +44,9 @@ WITH judged AS (
     INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
     SELECT clock_timestamp(),
         jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'delivery_id', delivery_id,
-            'attempt', attempt, 'failed', error_type IS NOT NULL, 'retry_after_ms', retry_after_ms),
+            'attempt', attempt, 'failed', error_type IS NOT NULL, 'error_type', coalesce(error_type, ''),
+            'retryable', coalesce(retryable, false), 'retry_after_ms', retry_after_ms,
+            'worker_id', worker_id),
         jsonb_build_object('traceparent', traceparent)
     FROM moved
 ), history AS (

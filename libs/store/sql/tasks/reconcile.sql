@@ -36,9 +36,10 @@ WITH open AS MATERIALIZED (
     INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
     SELECT clock_timestamp(),
         jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'delivery_id', accepted_delivery_id,
-            'attempt', attempt, 'failed', state = 'enqueued_as_error_for_orchestration'),
+            'attempt', attempt, 'failed', state = 'enqueued_as_error_for_orchestration',
+            'error_type', coalesce(error_type, ''), 'retryable', coalesce(retryable, false)),
         jsonb_build_object('traceparent', traceparent)
-    FROM open_steps JOIN task_details USING (task_id)
+    FROM open_steps JOIN task_details USING (task_id) JOIN step_results USING (task_id, ordinal, attempt)
     WHERE state IN ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
       AND (task_id, ordinal) NOT IN (
         SELECT (message->>'task_id')::uuid, (message->>'ordinal')::integer

@@ -1,0 +1,76 @@
+//! What finalizer is told, read before anything is opened.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tasker_runtime::config::{Database, Error, Mesh, Source};
+use tasker_stack::gather::Bounds;
+use tasker_stage::Bounded;
+
+/// The sections `finalizer`, `database` and `mesh`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What is the service's own.
+    pub finalizer: Section,
+    /// Its bounds, checked.
+    pub bounds: Bounds,
+    /// Where tasks are kept.
+    pub database: Database,
+    /// Where the other stages are.
+    pub mesh: Mesh,
+}
+
+/// `[finalizer]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Section {
+    /// Where the other stages connect; default `127.0.0.1:7704`.
+    pub listen: SocketAddr,
+    /// Tasks ended in one transaction; 1 to 10,000, default 500.
+    pub max_batch: u32,
+    /// Tasks that may wait, more are refused; 1 to 1,000,000, default 20,000.
+    pub max_waiting: u32,
+    /// Transactions at once; 1 to 16, default 1.
+    pub lanes: u32,
+    /// How often one replica looks for what the queues have lost; default 1 min.
+    #[serde(with = "humantime_serde")]
+    pub reconcile_interval: Duration,
+    /// How long the history is kept, in days; 1 to 36,500, default 30.
+    pub keep_history_days: u16,
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7704)),
+            max_batch: 500,
+            max_waiting: 20_000,
+            lanes: 1,
+            reconcile_interval: Duration::from_secs(60),
+            keep_history_days: 30,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the sections.
+    ///
+    /// # Errors
+    /// A field is unknown or has a wrong value.
+    pub fn load(source: &Source) -> Result<Self, Error> {
+        let section: Section = source.section("finalizer")?;
+        let Section { max_batch, max_waiting, lanes, .. } = section;
+        let bounds = Bounded { max_batch, max_waiting, lanes }.check(source, "finalizer")?;
+        if !(1..=36_500).contains(&section.keep_history_days) {
+            return Err(source.invalid("finalizer.keep_history_days", "give 1 to 36500"));
+        }
+        if section.reconcile_interval < Duration::from_secs(1) {
+            return Err(source.invalid("finalizer.reconcile_interval", "give at least 1s"));
+        }
+        let (database, mesh) = (source.section("database")?, source.section("mesh")?);
+        Ok(Self { finalizer: section, bounds, database, mesh })
+    }
+}

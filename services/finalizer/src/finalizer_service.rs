@@ -1,0 +1,80 @@
+//! `tasker.mesh.v1.FinalizerService`: decodes, calls the verb or the watch, encodes.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tasker_api::{
+    Invalid, field,
+    mesh::v1::{
+        FinalizeTasksRequest, FinalizeTasksResponse, WaitForTaskRequest, WaitForTaskResponse,
+        WatchTaskRequest, WatchTaskResponse, finalizer_service_server::FinalizerService,
+    },
+    time, v1,
+};
+use tasker_stack::{gather::Gather, sweep::Wake};
+use tasker_stage::{refused, wire};
+use tonic::{Request, Response, Status};
+
+use crate::{finalize_tasks::FinalizeTasks, watch::Watcher};
+
+/// What an unset timeout means, and the longest.
+const WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
+
+/// The service's answers.
+pub struct Finalizations {
+    pub tasks: Gather<FinalizeTasks>,
+    /// Has the queue read.
+    pub wake: Wake,
+    pub watcher: Watcher,
+}
+
+#[tonic::async_trait]
+impl FinalizerService for Finalizations {
+    async fn finalize_tasks(
+        &self,
+        request: Request<FinalizeTasksRequest>,
+    ) -> Result<Response<FinalizeTasksResponse>, Status> {
+        let finalizations = request.into_inner().finalizations;
+        if finalizations.is_empty() {
+            self.wake.wake();
+        }
+        for finalization in finalizations {
+            if let Err(error) = self.tasks.submit(wire::from_finalization(finalization)?) {
+                // The rest is read from the queue.
+                self.wake.wake();
+                return Err(refused(&error));
+            }
+        }
+        Ok(Response::new(FinalizeTasksResponse {}))
+    }
+
+    type WatchTaskStream = futures::stream::BoxStream<'static, Result<WatchTaskResponse, Status>>;
+
+    async fn watch_task(
+        &self,
+        request: Request<WatchTaskRequest>,
+    ) -> Result<Response<Self::WatchTaskStream>, Status> {
+        let events = self.watcher.watch(request.into_inner().request.unwrap_or_default()).await?;
+        let events = events.map(|event| event.map(|event| WatchTaskResponse { event: Some(event) }));
+        Ok(Response::new(events.boxed()))
+    }
+
+    async fn wait_for_task(
+        &self,
+        request: Request<WaitForTaskRequest>,
+    ) -> Result<Response<WaitForTaskResponse>, Status> {
+        let request = request.into_inner().request.unwrap_or_default();
+        let task = field::task_id(&request.task_id)?;
+        let bound = match request.timeout {
+            None => WAIT.0,
+            some => time::from_duration("timeout", some)?,
+        };
+        if bound > WAIT.1 {
+            return Err(Invalid::field("timeout", "give at most 5 min, and call again").into());
+        }
+        let row = self.watcher.wait(task, bound).await?;
+        let task = Some(wire::task(row));
+        let response = Some(v1::WaitForTaskResponse { task });
+        Ok(Response::new(WaitForTaskResponse { response }))
+    }
+}

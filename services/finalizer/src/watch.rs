@@ -1,0 +1,202 @@
+//! Tells clients what happens to a task.
+
+use std::{pin::pin, time::Duration};
+
+use futures::{Stream, stream};
+use tasker_api::{
+    Invalid, field, status, time,
+    v1::{
+        StepTransition, TaskTransition, WatchTaskRequest, WatchTaskResponse,
+        watch_task_response::Transition as Moved,
+    },
+};
+use tasker_domain::{ErrorKind, StepEvent, TaskEvent, TaskId, TaskState};
+use tasker_stage::{Database, store_error};
+use tasker_store::{StoreError, TaskRow, Transition, TransitionKind};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::watches::{Watch, Watches};
+
+/// Transitions read at once.
+const PAGE: i64 = 500;
+/// How long a watcher waits for an announcement before it looks by itself.
+const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+
+/// Follows tasks.
+#[derive(Clone)]
+pub struct Watcher {
+    pub database: Database,
+    pub watches: Watches,
+    pub drain: CancellationToken,
+}
+
+/// A watch on its way: what has been told, and what is to be told.
+struct Progress {
+    watcher: Watcher,
+    watch: Watch,
+    task: TaskId,
+    /// The last transition told.
+    told: i64,
+    /// The last that no crash can undo: what a cursor names.
+    durable: i64,
+    ended: bool,
+    pending: std::collections::VecDeque<WatchTaskResponse>,
+}
+
+impl Watcher {
+    /// What happens to a task, from the cursor on, until it has ended.
+    pub async fn watch(
+        &self,
+        request: WatchTaskRequest,
+    ) -> Result<impl Stream<Item = Result<WatchTaskResponse, Status>> + use<>, Status> {
+        let task = field::task_id(&request.task_id)?;
+        let after = match request.cursor.as_str() {
+            "" => 0,
+            cursor => cursor
+                .parse()
+                .ok()
+                .filter(|after| *after >= 0)
+                .ok_or_else(|| Invalid::field("cursor", "give the cursor of an event"))?,
+        };
+        let watch = self.listen(task).await?;
+        let progress = Progress {
+            watcher: self.clone(),
+            watch,
+            task,
+            told: after,
+            durable: after,
+            ended: false,
+            pending: std::collections::VecDeque::new(),
+        };
+        Ok(stream::try_unfold(progress, Progress::next))
+    }
+
+    /// Waits until a task rests, at most for `bound`. Returns it as it stands then.
+    pub async fn wait(&self, task: TaskId, bound: Duration) -> Result<TaskRow, Status> {
+        let mut watch = self.listen(task).await?;
+        let mut over = pin!(sleep(bound));
+        loop {
+            let row = self.row(task).await?;
+            if row.state.is_end() || row.state == TaskState::BlockedByFailures {
+                return Ok(row);
+            }
+            tokio::select! {
+                () = &mut over => return Ok(row),
+                () = self.drain.cancelled() => return Err(ending()),
+                _ = timeout(LOOK_ANYWAY, watch.moved()) => {}
+            }
+        }
+    }
+
+    /// Listens first, then has moves announced: what is read afterwards misses nothing.
+    async fn listen(&self, task: TaskId) -> Result<Watch, Status> {
+        let watch = self.watches.listen(task.0);
+        self.database.store.watch_tasks(&[task]).await.map_err(|error| self.failed(&error))?;
+        self.row(task).await?;
+        Ok(watch)
+    }
+
+    async fn row(&self, task: TaskId) -> Result<TaskRow, Status> {
+        let row = self.database.store.task(task).await.map_err(|error| self.failed(&error))?;
+        row.ok_or_else(|| status::not_found("task", &task.to_string()))
+    }
+
+    fn failed(&self, error: &StoreError) -> Status {
+        self.database.noticed(error);
+        store_error(error)
+    }
+}
+
+impl Progress {
+    async fn next(mut self) -> Result<Option<(WatchTaskResponse, Self)>, Status> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(Some((event, self)));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let store = &self.watcher.database.store;
+            let happened = store.transitions(self.task, self.told, PAGE).await;
+            let happened = happened.map_err(|error| self.watcher.failed(&error))?;
+            if happened.is_empty() {
+                // A cursor from the end of a task that has ended.
+                if self.watcher.row(self.task).await?.state.is_end()
+                    && store.transitions(self.task, self.told, 1).await.is_ok_and(|more| more.is_empty())
+                {
+                    return Ok(None);
+                }
+                tokio::select! {
+                    () = self.watcher.drain.cancelled() => return Err(ending()),
+                    _ = timeout(LOOK_ANYWAY, self.watch.moved()) => {}
+                }
+                continue;
+            }
+            for transition in happened {
+                self.tell(&transition).map_err(|what| {
+                    tracing::error!(task.id = %self.task, "the history of task {} is corrupt: {what}", self.task);
+                    status(ErrorKind::Corrupt, "the history of the task cannot be read")
+                })?;
+            }
+        }
+    }
+
+    fn tell(&mut self, transition: &Transition) -> Result<(), String> {
+        self.told = transition.id;
+        let events = transition.events.iter();
+        let moves: Vec<Moved> = match &transition.kind {
+            TransitionKind::Task => {
+                let events = events.map(|event| event.parse()).collect::<Result<Vec<TaskEvent>, _>>();
+                let events = events.map_err(|error| error.to_string())?;
+                self.ended = events.last().is_some_and(|event| event.leads_to().is_end());
+                events.into_iter().map(task_moved).collect()
+            }
+            TransitionKind::Step { name, attempt } => {
+                let events = events.map(|event| event.parse()).collect::<Result<Vec<StepEvent>, _>>();
+                let events = events.map_err(|error| error.to_string())?;
+                let reason = transition.reason.clone().unwrap_or_default();
+                events.into_iter().map(|event| step_moved(event, name, *attempt, &reason)).collect()
+            }
+        };
+        if is_durable(transition) {
+            self.durable = transition.id;
+        }
+        let cursor = self.durable.to_string();
+        self.pending.extend(moves.into_iter().map(|moved| WatchTaskResponse {
+            cursor: cursor.clone(),
+            time: Some(time::timestamp(transition.occurred_at)),
+            actor: transition.actor.clone(),
+            transition: Some(moved),
+        }));
+        Ok(())
+    }
+}
+
+/// Whether a crash of the database cannot undo it: a step's way to its worker does not wait for the disk.
+fn is_durable(transition: &Transition) -> bool {
+    let undone = ["Enqueue", "Start", "Release", "StepsEnqueued"];
+    !transition.events.iter().all(|event| undone.contains(&event.as_str()))
+}
+
+fn task_moved(event: TaskEvent) -> Moved {
+    Moved::Task(TaskTransition {
+        state: tasker_api::v1::TaskState::from(event.leads_to()).into(),
+        event: format!("{event:?}"),
+    })
+}
+
+fn step_moved(event: StepEvent, name: &str, attempt: i32, reason: &str) -> Moved {
+    Moved::Step(StepTransition {
+        step_name: name.to_owned(),
+        state: tasker_api::v1::StepState::from(event.leads_to()).into(),
+        event: format!("{event:?}"),
+        attempt,
+        reason: reason.to_owned(),
+    })
+}
+
+fn ending() -> Status {
+    status(ErrorKind::Unavailable, "the service is ending: connect again, with the cursor")
+}

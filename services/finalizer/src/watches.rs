@@ -1,0 +1,83 @@
+//! Who watches which task, at this replica.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// Tells watchers that their task moved. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Watches {
+    watched: Arc<Mutex<HashMap<Uuid, watch::Sender<()>>>>,
+}
+
+/// One watcher's ear; dropping it forgets the task if nobody else watches it.
+#[derive(Debug)]
+pub struct Watch {
+    task: Uuid,
+    moved: watch::Receiver<()>,
+    watches: Watches,
+}
+
+impl Watches {
+    /// Listens to a task from now on.
+    pub fn listen(&self, task: Uuid) -> Watch {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = watched.entry(task).or_insert_with(|| watch::channel(()).0).subscribe();
+        Watch { task, moved, watches: self.clone() }
+    }
+
+    /// Tells those who listen to these tasks.
+    pub fn moved(&self, tasks: impl IntoIterator<Item = Uuid>) {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks {
+            if let Some(watch) = watched.get(&task) {
+                watch.send_replace(());
+            }
+        }
+    }
+
+    /// Tells all: some announcement may have got lost.
+    pub fn all_moved(&self) {
+        for watch in self.watched.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            watch.send_replace(());
+        }
+    }
+}
+
+impl Watch {
+    /// Waits until the task has moved since the last time.
+    pub async fn moved(&mut self) {
+        self.moved.changed().await.expect("the sender lives as long as its listeners");
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watched = self.watches.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        // This ear is still among them.
+        if watched.get(&self.task).is_some_and(|watch| watch.receiver_count() <= 1) {
+            watched.remove(&self.task);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_move_between_two_looks_is_not_missed_and_the_last_watcher_cleans_up() {
+        let (watches, task) = (Watches::default(), Uuid::now_v7());
+        let (mut one, two) = (watches.listen(task), watches.listen(task));
+        watches.moved([task, Uuid::now_v7()]);
+        one.moved().await;
+        drop(one);
+        assert_eq!(watches.watched.lock().unwrap().len(), 1);
+        drop(two);
+        assert_eq!(watches.watched.lock().unwrap().len(), 0);
+    }
+}

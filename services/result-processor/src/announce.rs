@@ -1,0 +1,30 @@
+//! Where the outcome of a batch goes, after its commit.
+
+use tasker_stage::{Announcer, Database, Hints};
+use tasker_store::{Announcement, Finalization, Judged, ReadyStep, StoreError, Verdict};
+
+/// The next stages, and whoever watches.
+#[derive(Debug, Clone)]
+pub struct Outlets {
+    pub database: Database,
+    /// Who is named in the history.
+    pub actor: String,
+    pub step_enqueuer: Hints<ReadyStep>,
+    pub finalizer: Hints<Finalization>,
+    pub announcer: Announcer,
+}
+
+impl Outlets {
+    /// Tells the next stages of their messages, and watchers of their tasks. Returns the verdicts.
+    pub fn tell(&self, judged: Result<Judged, StoreError>) -> Result<Vec<Verdict>, StoreError> {
+        let judged = judged.inspect_err(|error| self.database.noticed(error))?;
+        self.step_enqueuer.tell(judged.ready);
+        self.finalizer.tell(judged.finalizations);
+        self.announcer.announce(Announcement {
+            tasks: judged.watched.into_iter().collect(),
+            retries: judged.retries,
+            ..Announcement::default()
+        });
+        Ok(judged.verdicts)
+    }
+}

@@ -1,0 +1,68 @@
+//! Judges failures: another attempt after a wait, or the end.
+
+use std::time::Duration;
+
+use tasker_stack::gather::Stage;
+use tasker_store::{Failure, StoreError, Verdict};
+use tasker_trace::TraceContext;
+use uuid::Uuid;
+
+use crate::{announce::Outlets, patience::Patience};
+
+/// A failure, and what is known of how long to wait.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    pub failure: Failure,
+    /// Which attempt it was.
+    pub attempt: i32,
+    /// What the worker asked to wait at least.
+    pub retry_after: Duration,
+    /// A lost lease is retried at once: the handler did not ask for patience.
+    pub at_once: bool,
+}
+
+/// The verb.
+pub struct FailSteps {
+    pub outlets: Outlets,
+    pub patience: Patience,
+}
+
+impl Stage for FailSteps {
+    type Item = Failed;
+    type Answer = Verdict;
+    type Error = StoreError;
+    type Key = (Uuid, i32);
+
+    fn key(item: &Failed) -> (Uuid, i32) {
+        (item.failure.held.task_id, item.failure.held.ordinal)
+    }
+
+    async fn apply(&self, items: &[Failed]) -> Result<Vec<Verdict>, StoreError> {
+        let waits = self.patience.waits(items).await.inspect_err(|error| self.outlets.database.noticed(error))?;
+        let with_wait = items.iter().cloned().zip(waits).map(traced);
+        let (_spans, failures): (Vec<_>, Vec<_>) = with_wait.unzip();
+        let judged = self.outlets.database.store.fail_steps(&failures, &self.outlets.actor).await;
+        self.outlets.tell(judged)
+    }
+
+    fn may_be_one_items_fault(error: &StoreError) -> bool {
+        !error.is_unavailable()
+    }
+}
+
+fn traced((item, wait): (Failed, Duration)) -> (tracing::Span, Failure) {
+    let mut failure = item.failure;
+    failure.wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    let span = tracing::info_span!(
+        "step.fail",
+        task.id = %failure.held.task_id,
+        step.ordinal = failure.held.ordinal,
+        step.attempt = item.attempt,
+        error.type = failure.error_type,
+        wait_ms = failure.wait_ms
+    );
+    let from = TraceContext { traceparent: failure.traceparent, ..TraceContext::default() };
+    from.adopt(&span);
+    failure.traceparent = from.or_of(&span).traceparent;
+    (span, failure)
+}

@@ -1,0 +1,71 @@
+//! Results by queue: of lost leases, and of those that came while no call could be made.
+
+use std::time::Duration;
+
+use tasker_stack::gather::{Gather, Refused};
+use tasker_stage::Database;
+use tasker_store::{Completion, Failure, Held, Payload, QueuedResult, StoreError};
+
+use crate::{
+    complete_steps::CompleteSteps,
+    fail_steps::{FailSteps, Failed},
+};
+
+/// Reads the queue.
+pub struct QueuedResults {
+    pub database: Database,
+    pub good: Gather<CompleteSteps>,
+    pub bad: Gather<FailSteps>,
+    pub batch: usize,
+}
+
+impl QueuedResults {
+    /// Works off one batch. Says whether there may be more.
+    pub async fn read(&self) -> Result<bool, StoreError> {
+        let count = i32::try_from(self.batch).unwrap_or(i32::MAX);
+        let results = self.database.store.read_queued_results(count).await?;
+        let full = results.len() == self.batch;
+        let (bad, good): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.failed);
+        let (good, bad) = tokio::join!(
+            self.good.call(good.into_iter().map(completion)),
+            self.bad.call(bad.into_iter().map(failed))
+        );
+        // What was refused is read again when it is no longer hidden, and parked when read too often.
+        let busy = |answer: &Result<_, Refused<_>>| matches!(answer, Err(Refused::Overloaded | Refused::Closed));
+        Ok(full && !good.iter().chain(&bad).any(busy))
+    }
+}
+
+fn held(result: &QueuedResult) -> Held {
+    Held { task_id: result.task_id, ordinal: result.ordinal, delivery_id: result.delivery_id }
+}
+
+/// Its payload is stored already.
+fn completion(result: QueuedResult) -> Completion {
+    Completion {
+        message_id: Some(result.message_id),
+        held: held(&result),
+        payload: Payload::default(),
+        worker_id: result.worker_id,
+        traceparent: result.traceparent,
+    }
+}
+
+fn failed(result: QueuedResult) -> Failed {
+    let retry_after = result.retry_after_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+    Failed {
+        attempt: result.attempt,
+        retry_after: Duration::from_millis(retry_after),
+        at_once: result.at_once,
+        failure: Failure {
+            message_id: Some(result.message_id),
+            held: held(&result),
+            error_type: result.error_type,
+            error_message: String::new(),
+            retryable: result.retryable,
+            wait_ms: 0,
+            worker_id: result.worker_id,
+            traceparent: result.traceparent,
+        },
+    }
+}
