@@ -104,6 +104,19 @@ impl<S: Stage> Gather<S> {
         }
     }
 
+    /// Hands an item in as soon as there is a place.
+    ///
+    /// # Errors
+    /// The stage has ended.
+    pub async fn submit_in_turn(
+        &self,
+        item: S::Item,
+    ) -> Result<oneshot::Receiver<Answer<S>>, Refused<S::Error>> {
+        let (caller, answer) = oneshot::channel();
+        self.arrivals.send((item, caller)).await.map_err(|_| Refused::Closed)?;
+        Ok(answer)
+    }
+
     /// Hands items in and waits for all their answers, in order.
     pub async fn call(&self, items: impl IntoIterator<Item = S::Item>) -> Vec<Answer<S>> {
         let submitted: Vec<_> = items.into_iter().map(|item| self.submit(item)).collect();

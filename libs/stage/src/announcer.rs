@@ -24,7 +24,10 @@ impl Announcer {
 
     /// Tells who watches these tasks that they moved.
     pub fn moved(&self, tasks: impl IntoIterator<Item = Uuid>) {
-        self.announce(Announcement { tasks: tasks.into_iter().collect(), ..Announcement::default() });
+        self.announce(Announcement {
+            tasks: tasks.into_iter().collect(),
+            ..Announcement::default()
+        });
     }
 
     /// Tells all replicas.
@@ -38,7 +41,8 @@ impl Announcer {
     async fn run(self, store: Store) {
         loop {
             self.wake.notified().await;
-            let all = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            let all =
+                std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             if !all.is_empty()
                 && let Err(error) = store.announce(all).await
             {

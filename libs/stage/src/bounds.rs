@@ -27,7 +27,9 @@ impl Bounded {
         ];
         for (field, value, max) in ranges {
             if !(1..=max).contains(&value) {
-                return Err(source.invalid(&format!("{section}.{field}"), format!("give 1 to {max}")));
+                return Err(
+                    source.invalid(&format!("{section}.{field}"), format!("give 1 to {max}"))
+                );
             }
         }
         let size = |n: u32| usize::try_from(n).expect("a u32 fits");

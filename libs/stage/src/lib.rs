@@ -9,6 +9,7 @@ mod database;
 mod errors;
 mod hints;
 mod next;
+pub mod result;
 pub mod wire;
 
 pub use announcer::Announcer;

@@ -1,7 +1,8 @@
 //! The stages that others call.
 
 use tasker_api::mesh::v1::{
-    EnqueueReadyStepsRequest, FinalizeTasksRequest, finalizer_service_client::FinalizerServiceClient,
+    EnqueueReadyStepsRequest, FinalizeTasksRequest,
+    finalizer_service_client::FinalizerServiceClient,
     step_enqueuer_service_client::StepEnqueuerServiceClient,
 };
 use tasker_runtime::{
@@ -17,7 +18,8 @@ use crate::{Hints, wire};
 /// # Errors
 /// The endpoints are none.
 pub fn step_enqueuer(config: &Mesh) -> Result<Hints<ReadyStep>, Error> {
-    let client = StepEnqueuerServiceClient::new(mesh::channel("step-enqueuer", &config.step_enqueuer)?);
+    let client =
+        StepEnqueuerServiceClient::new(mesh::channel("step-enqueuer", &config.step_enqueuer)?);
     if !config.makes_calls() {
         return Ok(Hints::silent());
     }

@@ -23,14 +23,16 @@ pub fn ready_step(step: ReadyStep) -> v1::ReadyStep {
 /// # Errors
 /// An id is none, or the priority is out of range.
 pub fn from_ready_step(step: v1::ReadyStep) -> Result<ReadyStep, Invalid> {
-    let uuid = |path: &str, text: &str| field::id::<tasker_domain::TaskId>(path, text).map(|id| id.0);
+    let uuid =
+        |path: &str, text: &str| field::id::<tasker_domain::TaskId>(path, text).map(|id| id.0);
     Ok(ReadyStep {
         message_id: step.message_id,
         task_id: uuid("task_id", &step.task_id)?,
         ordinal: step.ordinal,
         namespace: step.namespace,
         template_id: uuid("template_id", &step.template_id)?,
-        priority: i16::try_from(step.priority).map_err(|_| Invalid::field("priority", "out of range"))?,
+        priority: i16::try_from(step.priority)
+            .map_err(|_| Invalid::field("priority", "out of range"))?,
         traceparent: step.traceparent,
     })
 }
@@ -51,7 +53,11 @@ pub fn finalization(finalization: Finalization) -> v1::Finalization {
 /// The task's id is none.
 pub fn from_finalization(finalization: v1::Finalization) -> Result<Finalization, Invalid> {
     let task_id: Uuid = field::task_id(&finalization.task_id)?.0;
-    Ok(Finalization { message_id: finalization.message_id, task_id, traceparent: finalization.traceparent })
+    Ok(Finalization {
+        message_id: finalization.message_id,
+        task_id,
+        traceparent: finalization.traceparent,
+    })
 }
 
 /// A task as lists show it.
@@ -59,7 +65,11 @@ pub fn from_finalization(finalization: v1::Finalization) -> Result<Finalization,
 pub fn task(row: TaskRow) -> public::Task {
     public::Task {
         task_id: row.task_id.to_string(),
-        template: Some(public::TemplateRef { namespace: row.namespace, name: row.name, version: row.version }),
+        template: Some(public::TemplateRef {
+            namespace: row.namespace,
+            name: row.name,
+            version: row.version,
+        }),
         state: public::TaskState::from(row.state).into(),
         create_time: Some(time::timestamp(row.created_at)),
         end_time: row.ended_at.map(time::timestamp),
@@ -82,7 +92,10 @@ pub fn task_with_details(row: TaskRow, details: TaskDetails) -> public::Task {
         idempotency_key: details.idempotency_key,
         requested_by: details.requested_by,
         reason: details.reason,
-        trace: Some(public::TraceContext { traceparent: details.traceparent, tracestate: details.tracestate }),
+        trace: Some(public::TraceContext {
+            traceparent: details.traceparent,
+            tracestate: details.tracestate,
+        }),
         ..task(row)
     }
 }

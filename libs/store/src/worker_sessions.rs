@@ -24,7 +24,7 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps sessions alive for another `ttl`. Returns those that had not expired.
+    /// Keeps sessions alive for another `ttl`. Returns those that there still are.
     ///
     /// # Errors
     /// The database is not available.

@@ -58,5 +58,8 @@ pub async fn read(
     let full = items.len() == batch;
     let answers = tasks.call(items).await;
     // What was refused is read again when it is no longer hidden, and parked when it was read too often.
-    Ok(full && answers.iter().all(|answer| !matches!(answer, Err(Refused::Overloaded | Refused::Closed))))
+    Ok(full
+        && answers
+            .iter()
+            .all(|answer| !matches!(answer, Err(Refused::Overloaded | Refused::Closed))))
 }

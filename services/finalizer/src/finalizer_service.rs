@@ -55,7 +55,8 @@ impl FinalizerService for Finalizations {
         request: Request<WatchTaskRequest>,
     ) -> Result<Response<Self::WatchTaskStream>, Status> {
         let events = self.watcher.watch(request.into_inner().request.unwrap_or_default()).await?;
-        let events = events.map(|event| event.map(|event| WatchTaskResponse { event: Some(event) }));
+        let events =
+            events.map(|event| event.map(|event| WatchTaskResponse { event: Some(event) }));
         Ok(Response::new(events.boxed()))
     }
 

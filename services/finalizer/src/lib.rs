@@ -61,7 +61,10 @@ impl Finalizer {
         context.spawn("reading finalizations", async move {
             sweep.run(drain, || finalize_tasks::read(&store, &swept, batch)).await;
         });
-        context.spawn("listening", listen::run(database.clone(), watches.clone(), context.drain.clone()));
+        context.spawn(
+            "listening",
+            listen::run(database.clone(), watches.clone(), context.drain.clone()),
+        );
         let maintenance = Maintenance {
             database: database.clone(),
             reconcile_interval: config.finalizer.reconcile_interval,

@@ -47,7 +47,10 @@ impl Maintenance {
     async fn reconcile(&self) -> Result<(), StoreError> {
         let Some(findings) = self.database.store.reconcile().await? else { return Ok(()) };
         if findings.total() > 0 {
-            tracing::warn!(repaired = findings.total(), "the reconciler sent again what was lost: {findings:?}");
+            tracing::warn!(
+                repaired = findings.total(),
+                "the reconciler sent again what was lost: {findings:?}"
+            );
             self.repaired.wake();
             // step-enqueuer and result-processor read their queues when they hear of retries.
             let everything = Announcement { retries: true, ..Announcement::default() };

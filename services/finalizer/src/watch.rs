@@ -124,7 +124,10 @@ impl Progress {
             if happened.is_empty() {
                 // A cursor from the end of a task that has ended.
                 if self.watcher.row(self.task).await?.state.is_end()
-                    && store.transitions(self.task, self.told, 1).await.is_ok_and(|more| more.is_empty())
+                    && store
+                        .transitions(self.task, self.told, 1)
+                        .await
+                        .is_ok_and(|more| more.is_empty())
                 {
                     return Ok(None);
                 }
@@ -148,13 +151,15 @@ impl Progress {
         let events = transition.events.iter();
         let moves: Vec<Moved> = match &transition.kind {
             TransitionKind::Task => {
-                let events = events.map(|event| event.parse()).collect::<Result<Vec<TaskEvent>, _>>();
+                let events =
+                    events.map(|event| event.parse()).collect::<Result<Vec<TaskEvent>, _>>();
                 let events = events.map_err(|error| error.to_string())?;
                 self.ended = events.last().is_some_and(|event| event.leads_to().is_end());
                 events.into_iter().map(task_moved).collect()
             }
             TransitionKind::Step { name, attempt } => {
-                let events = events.map(|event| event.parse()).collect::<Result<Vec<StepEvent>, _>>();
+                let events =
+                    events.map(|event| event.parse()).collect::<Result<Vec<StepEvent>, _>>();
                 let events = events.map_err(|error| error.to_string())?;
                 let reason = transition.reason.clone().unwrap_or_default();
                 events.into_iter().map(|event| step_moved(event, name, *attempt, &reason)).collect()

@@ -38,7 +38,11 @@ impl Stage for FailSteps {
     }
 
     async fn apply(&self, items: &[Failed]) -> Result<Vec<Verdict>, StoreError> {
-        let waits = self.patience.waits(items).await.inspect_err(|error| self.outlets.database.noticed(error))?;
+        let waits = self
+            .patience
+            .waits(items)
+            .await
+            .inspect_err(|error| self.outlets.database.noticed(error))?;
         let with_wait = items.iter().cloned().zip(waits).map(traced);
         let (_spans, failures): (Vec<_>, Vec<_>) = with_wait.unzip();
         let judged = self.outlets.database.store.fail_steps(&failures, &self.outlets.actor).await;

@@ -8,7 +8,6 @@
 mod announce;
 mod complete_steps;
 mod config;
-mod decode;
 mod fail_steps;
 mod patience;
 mod queue;

@@ -19,7 +19,8 @@ impl Patience {
     /// The wait of each failure.
     pub async fn waits(&self, items: &[Failed]) -> Result<Vec<Duration>, StoreError> {
         let tasks: Vec<Uuid> = items.iter().map(|item| item.failure.held.task_id).collect();
-        let templates: HashMap<Uuid, Uuid> = self.store.templates_of(&tasks).await?.into_iter().collect();
+        let templates: HashMap<Uuid, Uuid> =
+            self.store.templates_of(&tasks).await?.into_iter().collect();
         let mut waits = Vec::with_capacity(items.len());
         for item in items {
             waits.push(match templates.get(&item.failure.held.task_id) {

@@ -31,7 +31,9 @@ impl QueuedResults {
             self.bad.call(bad.into_iter().map(failed))
         );
         // What was refused is read again when it is no longer hidden, and parked when read too often.
-        let busy = |answer: &Result<_, Refused<_>>| matches!(answer, Err(Refused::Overloaded | Refused::Closed));
+        let busy = |answer: &Result<_, Refused<_>>| {
+            matches!(answer, Err(Refused::Overloaded | Refused::Closed))
+        };
         Ok(full && !good.iter().chain(&bad).any(busy))
     }
 }

@@ -1,7 +1,6 @@
 //! `tasker.mesh.v1.ResultProcessorService`: decodes, calls the verbs, encodes.
 
 use tasker_api::{
-    Invalid,
     mesh::v1::{
         JudgeQueuedResultsRequest, JudgeQueuedResultsResponse, SubmitStepResultsRequest,
         SubmitStepResultsResponse, result_processor_service_server::ResultProcessorService,
@@ -12,15 +11,17 @@ use tasker_stack::{
     gather::{Gather, Refused},
     sweep::Wake,
 };
-use tasker_stage::refused;
-use tasker_store::{StoreError, Verdict};
+use tasker_stage::{
+    refused,
+    result::{self, CheckedResult, sentence},
+};
+use tasker_store::{Completion, Failure, StoreError, Verdict};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::{
     complete_steps::CompleteSteps,
-    decode::{self, Judgeable},
-    fail_steps::FailSteps,
+    fail_steps::{FailSteps, Failed},
 };
 
 /// The service's answers.
@@ -42,7 +43,7 @@ impl ResultProcessorService for Results {
         let mut waiting = Vec::new();
         for submitted in request.into_inner().results {
             let token = submitted.result.as_ref().map(|result| result.delivery_token.clone());
-            let answer = match decode::result(submitted) {
+            let answer = match result::check(submitted) {
                 Ok(result) => Ok(self.submit(result).map_err(|error| refused(&error))?),
                 Err(invalid) => Err(invalid),
             };
@@ -69,10 +70,28 @@ impl ResultProcessorService for Results {
 }
 
 impl Results {
-    fn submit(&self, result: Judgeable) -> Result<Answer, Refused<StoreError>> {
-        match result {
-            Judgeable::Good(completion) => self.good.submit(completion),
-            Judgeable::Bad(failed) => self.bad.submit(failed),
+    fn submit(&self, result: CheckedResult) -> Result<Answer, Refused<StoreError>> {
+        let CheckedResult { held, attempt, outcome, retry_after, worker_id, traceparent } = result;
+        let message_id = None;
+        match outcome {
+            Ok(payload) => {
+                self.good.submit(Completion { message_id, held, payload, worker_id, traceparent })
+            }
+            Err(failure) => self.bad.submit(Failed {
+                attempt,
+                retry_after,
+                at_once: false,
+                failure: Failure {
+                    message_id,
+                    held,
+                    error_type: failure.error_type,
+                    error_message: failure.message,
+                    retryable: failure.retryable,
+                    wait_ms: 0,
+                    worker_id,
+                    traceparent,
+                },
+            }),
         }
     }
 }
@@ -93,10 +112,4 @@ fn judged(answer: Result<Verdict, Refused<StoreError>>) -> Result<(ResultVerdict
             _ => Err(refused(&error)),
         },
     }
-}
-
-fn sentence(invalid: &Invalid) -> String {
-    let parts: Vec<String> =
-        invalid.violations().iter().map(|(path, what)| format!("{path}: {what}")).collect();
-    parts.join("; ")
 }

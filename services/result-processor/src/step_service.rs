@@ -21,7 +21,10 @@ pub struct Steps {
 
 #[tonic::async_trait]
 impl StepService for Steps {
-    async fn get_step(&self, request: Request<GetStepRequest>) -> Result<Response<GetStepResponse>, Status> {
+    async fn get_step(
+        &self,
+        request: Request<GetStepRequest>,
+    ) -> Result<Response<GetStepResponse>, Status> {
         let GetStepRequest { task_id, step_name } = request.into_inner();
         let mut invalid = Invalid::new();
         let task = invalid.take(field::task_id(&task_id));
@@ -31,7 +34,12 @@ impl StepService for Steps {
         let Some(task) = task else { return Err(invalid.into()) };
         invalid.check()?;
         let template = self.template_of(task).await?;
-        let row = self.database.store.step(task, &step_name).await.map_err(|error| self.failed(&error))?;
+        let row = self
+            .database
+            .store
+            .step(task, &step_name)
+            .await
+            .map_err(|error| self.failed(&error))?;
         let row = row.ok_or_else(|| status::not_found("step", &format!("{task}/{step_name}")))?;
         Ok(Response::new(GetStepResponse { step: Some(step(task, row, &template)) }))
     }
@@ -45,7 +53,8 @@ impl StepService for Steps {
         let task = invalid.take(field::task_id(&request.task_id));
         let size = invalid.take(page::size(request.page_size));
         let after = invalid.take(page::key::<1>(&request.page_token).and_then(|key| {
-            let wrong = || Invalid::field("page_token", "give `next_page_token` of the page before");
+            let wrong =
+                || Invalid::field("page_token", "give `next_page_token` of the page before");
             key.map(|[ordinal]| ordinal.parse().map(Ordinal).map_err(|_| wrong())).transpose()
         }));
         let (Some(task), Some(size), Some(after)) = (task, size, after) else {
@@ -105,7 +114,9 @@ fn outcome(outcome: StepOutcome) -> v1::StepOutcome {
             let tasker_store::Payload { content_type, data, metadata } = payload;
             (Some(v1::Payload { content_type, data, metadata }), None)
         }
-        Err((r#type, message, retryable)) => (None, Some(v1::StepError { r#type, message, retryable })),
+        Err((r#type, message, retryable)) => {
+            (None, Some(v1::StepError { r#type, message, retryable }))
+        }
     };
     v1::StepOutcome {
         payload,

@@ -1,1 +1,133 @@
-//! .
+//! Ready steps go to workers under leases; results come back.
+//!
+//! Owns a step from the moment it is ready until its result: enqueue, start, release, the end of a
+//! lease, and retry when due. It is the only one who reads worker queues, and reads as much as its
+//! workers have credit for. Its commits do not wait for the disk: if a crash of the database undoes
+//! one, the message that caused it is there again, and the delivery's result is refused.
+
+mod claim;
+mod config;
+mod deliver;
+mod enqueue_steps;
+mod enqueuer_service;
+mod forward;
+mod hello;
+mod leases;
+mod listen;
+mod liveness;
+mod poll;
+mod retries;
+mod roster;
+mod session;
+mod worker_service;
+
+pub use config::{Config, Section};
+
+use std::time::Duration;
+
+use tasker_api::{
+    MAX_MESSAGE_BYTES,
+    mesh::v1::{
+        result_processor_service_client::ResultProcessorServiceClient,
+        step_enqueuer_service_server::StepEnqueuerServiceServer,
+    },
+    v1::worker_service_server::WorkerServiceServer,
+};
+use tasker_runtime::{Context, Service, mesh};
+use tasker_stack::{
+    gather::{Bounds, Gather},
+    sweep::{Sweep, Wake},
+};
+use tasker_stage::{Announcer, Database};
+use tonic::service::Routes;
+
+use crate::{
+    claim::Claims, deliver::Deliveries, enqueue_steps::EnqueueSteps, enqueuer_service::ReadySteps,
+    forward::ForwardResults, leases::Leases, listen::Ear, liveness::Liveness, retries::Retries,
+    roster::Roster, session::Sessions,
+};
+
+/// Results on their way to result-processor: in one call, waiting, and calls at once.
+const FORWARD: Bounds = Bounds { batch: 500, waiting: 5_000, lanes: 4 };
+
+/// The service.
+#[derive(Debug)]
+pub struct StepEnqueuer;
+
+impl StepEnqueuer {
+    /// Opens the database and starts the stage.
+    ///
+    /// # Errors
+    /// The database cannot be reached or has another schema, or an endpoint is none.
+    pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
+        let database = Database::open(&config.database, &context).await?;
+        let (roster, drain) = (Roster::default(), context.drain.clone());
+        let announcer = Announcer::new(database.store.clone());
+        let deliveries = Deliveries {
+            database: database.clone(),
+            roster: roster.clone(),
+            actor: context.instance.clone(),
+            announcer: announcer.clone(),
+        };
+        let (steps, lanes) =
+            Gather::new(EnqueueSteps { deliveries: deliveries.clone() }, config.bounds);
+        for lane in lanes {
+            tokio::spawn(lane);
+        }
+        let wake = Wake::default();
+        let sweep = Sweep {
+            queue: "orchestration_ready_steps",
+            wake: wake.clone(),
+            every: config.mesh.read_interval(),
+            after_error: Duration::from_secs(1),
+        };
+        let (store, swept, sweeping) = (database.store.clone(), steps.clone(), drain.clone());
+        let batch = config.bounds.batch;
+        context.spawn("reading ready steps", async move {
+            sweep.run(sweeping, || enqueuer_service::read(&store, &swept, batch)).await;
+        });
+        context.spawn("claiming", Claims { deliveries: deliveries.clone() }.run(drain.clone()));
+
+        let retries = Retries {
+            database: database.clone(),
+            actor: context.instance.clone(),
+            announcer,
+            ready: steps.clone(),
+            overflow: wake.clone(),
+            wake: Wake::default(),
+            every: config.mesh.read_interval(),
+        };
+        let ear = Ear { database: database.clone(), roster, retries: retries.wake.clone() };
+        context.spawn("retries", retries.run(drain.clone()));
+        context.spawn("listening", ear.run(drain.clone()));
+
+        let results = mesh::channel("result-processor", &config.mesh.result_processor)?;
+        let results =
+            ResultProcessorServiceClient::new(results).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let makes_calls = config.mesh.makes_calls();
+        let liveness = Liveness { session_ttl: config.step_enqueuer.session_ttl };
+        let leases = Leases {
+            deliveries: deliveries.clone(),
+            liveness,
+            results: results.clone(),
+            makes_calls,
+        };
+        context.spawn("deadlines", leases.clone().watch_deadlines(drain.clone()));
+        context.spawn("sessions", leases.watch_sessions(drain.clone()));
+
+        let (results, lanes) =
+            Gather::new(ForwardResults { database, results, makes_calls }, FORWARD);
+        for lane in lanes {
+            tokio::spawn(lane);
+        }
+        let sessions = Sessions { deliveries, results, liveness, drain };
+        let routes = Routes::new(
+            WorkerServiceServer::new(sessions).max_decoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            StepEnqueuerServiceServer::new(ReadySteps { steps, wake })
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+        );
+        Ok(Service { listen: config.step_enqueuer.listen, routes })
+    }
+}

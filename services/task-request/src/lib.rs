@@ -24,8 +24,7 @@ use tasker_stage::Database;
 use tonic::service::Routes;
 
 use crate::{
-    create_tasks::CreateTasks, requests::Requests, task_service::Tasks,
-    template_service::Templates,
+    create_tasks::CreateTasks, requests::Requests, task_service::Tasks, template_service::Templates,
 };
 
 /// The service.
@@ -50,13 +49,18 @@ impl TaskRequest {
             tokio::spawn(lane);
         }
         let requests = Requests { database: database.clone(), births: births.clone() };
-        context.spawn("reading requests", requests.run(config.mesh.read_interval(), context.drain.clone()));
+        context.spawn(
+            "reading requests",
+            requests.run(config.mesh.read_interval(), context.drain.clone()),
+        );
 
-        let watches = FinalizerServiceClient::new(mesh::channel("finalizer", &config.mesh.finalizer)?)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let watches =
+            FinalizerServiceClient::new(mesh::channel("finalizer", &config.mesh.finalizer)?)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let tasks = Tasks { database: database.clone(), births, watches };
-        let routes = Routes::new(TaskServiceServer::new(tasks).max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .add_service(TemplateServiceServer::new(Templates { database }));
+        let routes =
+            Routes::new(TaskServiceServer::new(tasks).max_decoding_message_size(MAX_MESSAGE_BYTES))
+                .add_service(TemplateServiceServer::new(Templates { database }));
         Ok(Service { listen: config.task_request.listen, routes })
     }
 }

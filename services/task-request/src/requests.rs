@@ -6,7 +6,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use tasker_api::v1;
 use tasker_pgmq::{Message, Queue};
-use tasker_stack::{gather::Gather, gather::Refused, sweep::{Sweep, Wake}};
+use tasker_stack::{
+    gather::Gather,
+    gather::Refused,
+    sweep::{Sweep, Wake},
+};
 use tasker_stage::Database;
 use tasker_store::StoreError;
 use tasker_trace::TraceContext;
@@ -86,12 +90,15 @@ impl Requests {
             match answer.await.unwrap_or(Err(Refused::Closed)) {
                 Ok(Outcome::Born(_)) => {}
                 Ok(Outcome::Exists(task)) => {
-                    self.park(queue, &message, &format!("the same task exists already: {task}")).await?;
+                    self.park(queue, &message, &format!("the same task exists already: {task}"))
+                        .await?;
                 }
                 Err(Refused::Failed(error)) if !error.is_unavailable() => {
                     self.park(queue, &message, &error.to_string()).await?;
                 }
-                Err(Refused::Panicked) => self.park(queue, &message, "it could not be worked off").await?,
+                Err(Refused::Panicked) => {
+                    self.park(queue, &message, "it could not be worked off").await?
+                }
                 Err(_) => return Ok(false),
             }
         }
@@ -104,7 +111,8 @@ impl Requests {
         }
         let body: Body = serde_json::from_value(message.body.clone())
             .map_err(|error| Bad::Message(error.to_string()))?;
-        let reference = v1::TemplateRef { namespace: body.namespace, name: body.name, version: body.version };
+        let reference =
+            v1::TemplateRef { namespace: body.namespace, name: body.name, version: body.version };
         let found = resolve::template(&self.database, Some(reference)).await;
         let (template_id, template) = found.map_err(|status| match status.code() {
             tonic::Code::Unavailable => Bad::Time,
@@ -128,10 +136,11 @@ impl Requests {
             traceparent: message.header("traceparent").to_owned(),
             tracestate: message.header("tracestate").to_owned(),
         };
-        let mut request = resolve::request(template_id, &template, asked, trace).map_err(|invalid| {
-            let (path, what) = &invalid.violations()[0];
-            Bad::Message(format!("{path}: {what}"))
-        })?;
+        let mut request =
+            resolve::request(template_id, &template, asked, trace).map_err(|invalid| {
+                let (path, what) = &invalid.violations()[0];
+                Bad::Message(format!("{path}: {what}"))
+            })?;
         request.task.message_id = Some(message.id);
         Ok(request)
     }

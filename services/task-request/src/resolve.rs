@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tasker_api::{Invalid, field, status, v1};
-use tasker_domain::{Template, TaskId, TemplateId, identity, identity::Identity, json};
+use tasker_domain::{TaskId, Template, TemplateId, identity, identity::Identity, json};
 use tasker_stage::{Database, store_error};
 use tasker_store::{NewTask, Payload};
 use tasker_trace::TraceContext;
@@ -34,13 +34,20 @@ pub async fn template(
         }
     }
     if !version.is_empty() && tasker_domain::template::version(&version).is_none() {
-        invalid.add("template.version", "give a semantic version such as 1.0.0, or nothing for the newest");
+        invalid.add(
+            "template.version",
+            "give a semantic version such as 1.0.0, or nothing for the newest",
+        );
     }
     invalid.check()?;
     let found = database.store.find_template(&namespace, &name, &version).await;
     match found.inspect_err(|error| database.noticed(error)).map_err(|error| store_error(&error))? {
         Some(row) => {
-            let template = database.store.template(row.template_id).await.map_err(|error| store_error(&error))?;
+            let template = database
+                .store
+                .template(row.template_id)
+                .await
+                .map_err(|error| store_error(&error))?;
             Ok((row.template_id, template))
         }
         None => {
@@ -60,8 +67,10 @@ pub fn request(
     let mut invalid = Invalid::new();
     let context = invalid.take(field::payload("context", request.context));
     let request_id = invalid.take(field::text("request_id", request.request_id, MAX_REQUEST_ID));
-    let key = invalid.take(field::text("idempotency_key", request.idempotency_key, MAX_IDEMPOTENCY_KEY));
-    let correlation_id = invalid.take(field::text("correlation_id", request.correlation_id, MAX_LABEL));
+    let key =
+        invalid.take(field::text("idempotency_key", request.idempotency_key, MAX_IDEMPOTENCY_KEY));
+    let correlation_id =
+        invalid.take(field::text("correlation_id", request.correlation_id, MAX_LABEL));
     let requested_by = invalid.take(field::text("requested_by", request.requested_by, MAX_LABEL));
     let reason = invalid.take(field::text("reason", request.reason, MAX_REASON));
     if !PRIORITIES.contains(&request.priority) {
@@ -71,12 +80,15 @@ pub fn request(
         (Some(context), Some(key)) => invalid.take(identity_of(template, context, key)).flatten(),
         _ => None,
     };
-    let (Some(context), Some(request_id), Some(idempotency_key)) = (context, request_id, key) else {
+    let (Some(context), Some(request_id), Some(idempotency_key)) = (context, request_id, key)
+    else {
         return Err(invalid);
     };
     invalid.check()?;
     Ok(Request {
-        repetition: Some(request_id).filter(|id| !id.is_empty()).map(|id| identity::request_key(&id)),
+        repetition: Some(request_id)
+            .filter(|id| !id.is_empty())
+            .map(|id| identity::request_key(&id)),
         identity,
         task: NewTask {
             message_id: None,
@@ -110,18 +122,21 @@ fn identity_of(
     let version = template.version.to_string();
     match template.identity {
         Identity::AlwaysUnique => Ok(None),
-        Identity::CallerProvided if idempotency_key.is_empty() => {
-            Err(Invalid::field("idempotency_key", "this template needs one: it is what tells its tasks apart"))
-        }
+        Identity::CallerProvided if idempotency_key.is_empty() => Err(Invalid::field(
+            "idempotency_key",
+            "this template needs one: it is what tells its tasks apart",
+        )),
         Identity::CallerProvided => {
             Ok(Some(identity::caller_key(namespace, name, &version, idempotency_key)))
         }
-        Identity::Strict if !context.is_json() => {
-            Err(Invalid::field("context.content_type", "this template tells its tasks apart by their JSON: send JSON"))
-        }
+        Identity::Strict if !context.is_json() => Err(Invalid::field(
+            "context.content_type",
+            "this template tells its tasks apart by their JSON: send JSON",
+        )),
         Identity::Strict => {
-            let canonical = json::canonical(&context.data)
-                .map_err(|error| Invalid::field("context.data", error.to_string()).because("PAYLOAD_MALFORMED"))?;
+            let canonical = json::canonical(&context.data).map_err(|error| {
+                Invalid::field("context.data", error.to_string()).because("PAYLOAD_MALFORMED")
+            })?;
             Ok(Some(identity::strict_key(namespace, name, &version, &canonical)))
         }
     }

@@ -39,13 +39,20 @@ impl TaskService for Tasks {
         request: Request<CreateTaskRequest>,
     ) -> Result<Response<CreateTaskResponse>, Status> {
         // The whole task is one trace, and begins here.
-        let span = tracing::info_span!("task.create", task.id = tracing::field::Empty, namespace = tracing::field::Empty);
+        let span = tracing::info_span!(
+            "task.create",
+            task.id = tracing::field::Empty,
+            namespace = tracing::field::Empty
+        );
         let caller = TraceContext::from_headers(&request.metadata().clone().into_headers());
         let trace = caller.or_of(&span);
         self.create(request.into_inner(), trace).instrument(span).await.map(Response::new)
     }
 
-    async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<GetTaskResponse>, Status> {
+    async fn get_task(
+        &self,
+        request: Request<GetTaskRequest>,
+    ) -> Result<Response<GetTaskResponse>, Status> {
         let id = field::task_id(&request.into_inner().task_id)?;
         let store = &self.database.store;
         let (row, details) = tokio::try_join!(store.task(id), store.task_details(id))
@@ -64,10 +71,13 @@ impl TaskService for Tasks {
         let request = request.into_inner();
         let mut invalid = Invalid::new();
         let size = invalid.take(page::size(request.page_size));
-        let after = invalid.take(page::key::<1>(&request.page_token).and_then(|key| {
-            key.map(|[id]| field::id("page_token", &id)).transpose()
-        }));
-        let read_time = |path: &str, time: Option<_>| time.map(|time| time::from_timestamp(path, time)).transpose();
+        let after = invalid.take(
+            page::key::<1>(&request.page_token)
+                .and_then(|key| key.map(|[id]| field::id("page_token", &id)).transpose()),
+        );
+        let read_time = |path: &str, time: Option<_>| {
+            time.map(|time| time::from_timestamp(path, time)).transpose()
+        };
         let states = invalid.take(states::task_states("states", &request.states));
         let created_after = invalid.take(read_time("created_after", request.created_after));
         let created_before = invalid.take(read_time("created_before", request.created_before));
@@ -98,7 +108,8 @@ impl TaskService for Tasks {
         let more = rows.len() > usize::try_from(size).expect("a page is small");
         rows.truncate(usize::try_from(size).expect("a page is small"));
         let last = rows.last().filter(|_| more);
-        let next_page_token = last.map(|row| page::token(&[&row.task_id.to_string()])).unwrap_or_default();
+        let next_page_token =
+            last.map(|row| page::token(&[&row.task_id.to_string()])).unwrap_or_default();
         let tasks = rows.into_iter().map(wire::task).collect();
         Ok(Response::new(ListTasksResponse { tasks, next_page_token }))
     }
@@ -107,7 +118,8 @@ impl TaskService for Tasks {
         &self,
         request: Request<WaitForTaskRequest>,
     ) -> Result<Response<WaitForTaskResponse>, Status> {
-        let request = request.map(|request| mesh::v1::WaitForTaskRequest { request: Some(request) });
+        let request =
+            request.map(|request| mesh::v1::WaitForTaskRequest { request: Some(request) });
         let answer = self.watches.clone().wait_for_task(request).await?.into_inner();
         Ok(Response::new(answer.response.unwrap_or_default()))
     }
@@ -126,8 +138,13 @@ impl TaskService for Tasks {
 }
 
 impl Tasks {
-    async fn create(&self, request: CreateTaskRequest, trace: TraceContext) -> Result<CreateTaskResponse, Status> {
-        let (template_id, template) = resolve::template(&self.database, request.template.clone()).await?;
+    async fn create(
+        &self,
+        request: CreateTaskRequest,
+        trace: TraceContext,
+    ) -> Result<CreateTaskResponse, Status> {
+        let (template_id, template) =
+            resolve::template(&self.database, request.template.clone()).await?;
         let request = resolve::request(template_id, &template, request, trace)?;
         Span::current().record("task.id", tracing::field::display(request.task.task_id));
         Span::current().record("namespace", &template.namespace);

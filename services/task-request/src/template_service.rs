@@ -40,7 +40,9 @@ impl TemplateService for Templates {
                     Code::AlreadyExists,
                     "TEMPLATE_VERSION_EXISTS",
                     [("template", format!("{namespace}/{name}@{version}"))],
-                    format!("{namespace}/{name}@{version} is registered with another definition: raise the version"),
+                    format!(
+                        "{namespace}/{name}@{version} is registered with another definition: raise the version"
+                    ),
                 ))
             }
         }
@@ -51,7 +53,8 @@ impl TemplateService for Templates {
         request: Request<ValidateTemplateRequest>,
     ) -> Result<Response<ValidateTemplateResponse>, Status> {
         let found = parse(request.into_inner().yaml).await?.err().unwrap_or_default();
-        let violation = |Violation { path, description }| v1::TemplateViolation { path, description };
+        let violation =
+            |Violation { path, description }| v1::TemplateViolation { path, description };
         let violations = found.into_iter().map(violation).collect();
         Ok(Response::new(ValidateTemplateResponse { violations }))
     }
@@ -63,7 +66,8 @@ impl TemplateService for Templates {
         let reference = request.into_inner().template;
         let (_, template) = resolve::template(&self.database, reference).await?;
         let version = template.version.to_string();
-        let found = self.database.store.find_template(&template.namespace, &template.name, &version).await;
+        let found =
+            self.database.store.find_template(&template.namespace, &template.name, &version).await;
         let row = found
             .map_err(|error| self.failed(&error))?
             .ok_or_else(|| status::not_found("template", &template.name))?;
@@ -85,18 +89,24 @@ impl TemplateService for Templates {
         };
         invalid.check()?;
         let after = after.map(|[namespace, name, precedence]| (namespace, name, precedence));
-        let rows = self.database.store.list_templates(&namespace, &name, after.as_ref(), size + 1).await;
+        let rows =
+            self.database.store.list_templates(&namespace, &name, after.as_ref(), size + 1).await;
         let mut rows = rows.map_err(|error| self.failed(&error))?;
         let more = rows.len() > usize::try_from(size).expect("a page is small");
         rows.truncate(usize::try_from(size).expect("a page is small"));
         let last = rows.last().filter(|_| more);
-        let next_page_token =
-            last.map(|row| page::token(&[&row.namespace, &row.name, &row.precedence])).unwrap_or_default();
+        let next_page_token = last
+            .map(|row| page::token(&[&row.namespace, &row.name, &row.precedence]))
+            .unwrap_or_default();
         let mut templates = Vec::with_capacity(rows.len());
         for row in rows {
             let template = self.database.store.template(row.template_id).await;
             let template = template.map_err(|error| self.failed(&error))?;
-            templates.push(v1::Template { steps: Vec::new(), yaml: String::new(), ..described(row, &template) });
+            templates.push(v1::Template {
+                steps: Vec::new(),
+                yaml: String::new(),
+                ..described(row, &template)
+            });
         }
         Ok(Response::new(ListTemplatesResponse { templates, next_page_token }))
     }
@@ -134,7 +144,11 @@ fn described(row: TemplateRow, template: &Template) -> v1::Template {
         dependencies: step.dependencies.iter().map(name_of).collect(),
     };
     v1::Template {
-        r#ref: Some(v1::TemplateRef { namespace: row.namespace, name: row.name, version: row.version }),
+        r#ref: Some(v1::TemplateRef {
+            namespace: row.namespace,
+            name: row.name,
+            version: row.version,
+        }),
         description: template.description.clone(),
         yaml: row.yaml,
         digest: row.digest.iter().map(|byte| format!("{byte:02x}")).collect(),

@@ -1,0 +1,122 @@
+//! Takes waiting steps from the worker queues, for the credit of the workers connected here.
+
+use std::{cmp::Reverse, collections::HashSet, time::Duration};
+
+use tasker_domain::{Ordinal, TemplateId};
+use tasker_store::{Announcement, StoreError, ToStart, WaitingStep};
+use tasker_trace::TraceContext;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    deliver::{Deliveries, Match},
+    roster::Claimable,
+};
+
+/// How many more messages are looked at than may be taken, so that larger priorities go first.
+const WIDER: usize = 4;
+/// The window's bounds.
+const WINDOW: std::ops::RangeInclusive<usize> = 100..=2_000;
+/// How long to wait after an error.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The only reader of the worker queues, at this replica.
+pub struct Claims {
+    pub deliveries: Deliveries,
+}
+
+impl Claims {
+    /// Claims when woken, until draining begins.
+    pub async fn run(self, drain: CancellationToken) {
+        let roster = &self.deliveries.roster;
+        while drain.run_until_cancelled(roster.claim.woken()).await.is_some() {
+            let mut claimable = roster.claimable();
+            // Namespace by namespace, round and round: none waits for another's backlog.
+            while !claimable.is_empty() {
+                for found in claimable {
+                    if let Err(error) = self.claim(&found).await {
+                        self.deliveries.database.noticed(&error);
+                        tracing::warn!(
+                            "the queue of {} could not be read: {error}",
+                            found.namespace
+                        );
+                        drain.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+                        roster.wait_for(&found.namespace, found.callables);
+                    }
+                }
+                if drain.is_cancelled() {
+                    return;
+                }
+                claimable = roster.claimable();
+            }
+        }
+    }
+
+    async fn claim(&self, found: &Claimable) -> Result<(), StoreError> {
+        let Deliveries { database, roster, actor, announcer } = &self.deliveries;
+        let namespace = &found.namespace;
+        let window = (found.credit * WIDER).clamp(*WINDOW.start(), *WINDOW.end());
+        let limit = i64::try_from(window).expect("a window is small");
+        let mut steps = database.store.waiting_steps(namespace, &found.callables, limit).await?;
+        let more = steps.len() == window;
+        steps.sort_by_key(|step| (Reverse(step.priority), step.message_id));
+
+        let (mut batch, mut matches, mut left) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut spans = Vec::new();
+        for step in steps {
+            let Some(seat) = roster.reserve(namespace, &step.callable) else {
+                left.insert(step.callable);
+                continue;
+            };
+            let template = database.store.template(TemplateId(step.template_id)).await;
+            let template = match template {
+                Ok(template) => template,
+                Err(error) => {
+                    roster.unreserve(seat);
+                    self.deliveries.give_back(&error, &matches);
+                    return Err(error);
+                }
+            };
+            let timeout =
+                template.step(Ordinal(step.ordinal)).map_or(Duration::ZERO, |step| step.timeout);
+            let (span, traceparent) = traced(&step, namespace);
+            spans.push(span);
+            let delivery_id = Uuid::now_v7();
+            matches.push(Match { delivery_id, seat, template, traceparent });
+            batch.push(ToStart {
+                waiting: step,
+                delivery_id,
+                session_id: seat.session.0,
+                timeout_ms: i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX),
+            });
+        }
+        // Before the steps are taken: those that come meanwhile must not pass these by.
+        let left = if more { found.callables.clone() } else { left.into_iter().collect() };
+        roster.wait_for(namespace, left);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let started = database.store.start_steps(namespace, &batch, actor).await;
+        let (started, watched) =
+            started.inspect_err(|error| self.deliveries.give_back(error, &matches))?;
+        announcer.announce(Announcement {
+            tasks: watched.into_iter().collect(),
+            ..Announcement::default()
+        });
+        self.deliveries.deliver(started, matches).await;
+        Ok(())
+    }
+}
+
+fn traced(step: &WaitingStep, namespace: &str) -> (tracing::Span, String) {
+    let span = tracing::info_span!(
+        "step.start",
+        task.id = %step.task_id,
+        step.ordinal = step.ordinal,
+        namespace,
+    );
+    let from = TraceContext { traceparent: step.traceparent.clone(), ..TraceContext::default() };
+    from.adopt(&span);
+    let traceparent = from.or_of(&span).traceparent;
+    (span, traceparent)
+}

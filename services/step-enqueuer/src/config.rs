@@ -1,0 +1,70 @@
+//! What step-enqueuer is told, read before anything is opened.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tasker_runtime::config::{Database, Error, Mesh, Source};
+use tasker_stack::gather::Bounds;
+use tasker_stage::Bounded;
+
+/// The sections `step_enqueuer`, `database` and `mesh`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What is the service's own.
+    pub step_enqueuer: Section,
+    /// Its bounds, checked.
+    pub bounds: Bounds,
+    /// Where tasks are kept.
+    pub database: Database,
+    /// Where the other stages are.
+    pub mesh: Mesh,
+}
+
+/// `[step_enqueuer]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Section {
+    /// Where the gateway and the other stages connect; default `127.0.0.1:7702`.
+    pub listen: SocketAddr,
+    /// Steps enqueued in one transaction; 1 to 10,000, default 500.
+    pub max_batch: u32,
+    /// Ready steps that may wait, more are read from the queue; 1 to 1,000,000, default 20,000.
+    pub max_waiting: u32,
+    /// Transactions at once; 1 to 16, default 2.
+    pub lanes: u32,
+    /// Within what time a dead worker's steps are back in their queue; 1 s to 1 h, default 15 s.
+    #[serde(with = "humantime_serde")]
+    pub session_ttl: Duration,
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7702)),
+            max_batch: 500,
+            max_waiting: 20_000,
+            lanes: 2,
+            session_ttl: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the sections.
+    ///
+    /// # Errors
+    /// A field is unknown or has a wrong value.
+    pub fn load(source: &Source) -> Result<Self, Error> {
+        let section: Section = source.section("step_enqueuer")?;
+        let Section { max_batch, max_waiting, lanes, .. } = section;
+        let bounds = Bounded { max_batch, max_waiting, lanes }.check(source, "step_enqueuer")?;
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&section.session_ttl) {
+            return Err(source.invalid("step_enqueuer.session_ttl", "give 1s to 1h"));
+        }
+        let (database, mesh) = (source.section("database")?, source.section("mesh")?);
+        Ok(Self { step_enqueuer: section, bounds, database, mesh })
+    }
+}

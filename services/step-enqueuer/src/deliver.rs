@@ -1,0 +1,169 @@
+//! Started steps reach their workers, each delivery complete in itself.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tasker_api::{DeliveryToken, time, v1};
+use tasker_domain::{Ordinal, Template, template::Step};
+use tasker_stage::{Announcer, Database};
+use tasker_store::{Announcement, Content, Held, Payload, Started, StoreError, ToRelease};
+use uuid::Uuid;
+
+use crate::roster::{Holding, Roster, Seat};
+
+/// What it takes to deliver.
+#[derive(Clone)]
+pub struct Deliveries {
+    pub database: Database,
+    pub roster: Roster,
+    /// Who is named in the history.
+    pub actor: String,
+    pub announcer: Announcer,
+}
+
+/// A step on its way to a worker that has a place for it.
+pub struct Match {
+    pub delivery_id: Uuid,
+    pub seat: Seat,
+    pub template: Arc<Template>,
+    pub traceparent: String,
+}
+
+impl Deliveries {
+    /// Hands started steps to their workers. Matches that came to nothing give their places back.
+    pub async fn deliver(&self, started: Vec<Started>, matches: Vec<Match>) {
+        let mut matched: HashMap<Uuid, Match> =
+            matches.into_iter().map(|found| (found.delivery_id, found)).collect();
+        let started: Vec<(Started, Match)> = started
+            .into_iter()
+            .filter_map(|started| Some((matched.remove(&started.held.delivery_id)?, started)))
+            .map(|(found, started)| (started, found))
+            .collect();
+        for came_to_nothing in matched.into_values() {
+            self.roster.unreserve(came_to_nothing.seat);
+        }
+        if started.is_empty() {
+            return;
+        }
+        // Held first: what then cannot be read or sent is not acknowledged, and so comes back.
+        let holding = started.iter().map(|(started, found)| (found.seat, holding(started, found)));
+        let orphaned = self.roster.hold(holding.collect());
+        let all: Vec<Held> = started.iter().map(|(started, _)| started.held).collect();
+        match self.database.store.delivery_contents(&all).await {
+            Ok(mut contents) => {
+                let mut by_seat: HashMap<Seat, Vec<v1::Delivery>> = HashMap::new();
+                for (started, found) in &started {
+                    let content = contents.remove(&started.held.delivery_id).unwrap_or_default();
+                    if let Some(delivery) = delivery(started, found, content) {
+                        by_seat.entry(found.seat).or_default().push(delivery);
+                    }
+                }
+                for (seat, deliveries) in by_seat {
+                    self.roster.deliver(seat, deliveries);
+                }
+            }
+            Err(error) => {
+                self.database.noticed(&error);
+                tracing::warn!("what deliveries carry could not be read, they come back: {error}");
+            }
+        }
+        self.release(orphaned, "the worker has left").await;
+    }
+
+    /// Puts deliveries back into their queues that were never begun.
+    pub async fn release(&self, held: Vec<Held>, reason: &str) {
+        if held.is_empty() {
+            return;
+        }
+        let items: Vec<ToRelease> =
+            held.into_iter().map(|held| ToRelease { held, reason: reason.to_owned() }).collect();
+        match self.database.store.release_steps(&items, &self.actor).await {
+            Ok(queued) => {
+                queued.iter().for_each(|namespace| self.roster.wait_in(namespace));
+                let waiting = queued.into_iter().collect();
+                self.announcer.announce(Announcement { waiting, ..Announcement::default() });
+            }
+            Err(error) => {
+                // Their leases end with the session, or at the step's timeout.
+                self.database.noticed(&error);
+                tracing::warn!("deliveries could not be taken back: {error}");
+            }
+        }
+    }
+
+    /// After an error: the places that were promised are free again.
+    pub fn give_back(&self, error: &StoreError, matches: &[Match]) {
+        self.database.noticed(error);
+        for found in matches {
+            self.roster.unreserve(found.seat);
+        }
+    }
+}
+
+fn step<'a>(started: &Started, found: &'a Match) -> Option<&'a Step> {
+    found.template.step(Ordinal(started.held.ordinal))
+}
+
+fn holding(started: &Started, found: &Match) -> Holding {
+    let since = Instant::now();
+    let timeout = step(started, found).map_or(Duration::ZERO, |step| step.timeout);
+    Holding {
+        held: started.held,
+        attempt: started.attempt,
+        acknowledged: false,
+        since,
+        times_out: since + timeout,
+    }
+}
+
+fn delivery(started: &Started, found: &Match, content: Content) -> Option<v1::Delivery> {
+    let step = step(started, found)?;
+    let Held { task_id, ordinal, delivery_id } = started.held;
+    let token = DeliveryToken { task_id, ordinal, delivery_id, attempt: started.attempt };
+    let timeout = chrono_timeout(step.timeout);
+    Some(v1::Delivery {
+        delivery_token: token.to_string(),
+        task_id: task_id.to_string(),
+        namespace: found.template.namespace.clone(),
+        template_name: found.template.name.clone(),
+        template_version: found.template.version.to_string(),
+        step_name: started.name.clone(),
+        handler: step.callable.clone(),
+        initialization: Some(v1::Payload {
+            content_type: tasker_api::field::JSON.to_owned(),
+            data: step.initialization.to_string().into(),
+            ..v1::Payload::default()
+        }),
+        context: Some(payload(content.context)),
+        dependency_results: content
+            .dependency_results
+            .into_iter()
+            .map(|(name, result)| (name, payload(result)))
+            .collect(),
+        attempt: started.attempt,
+        max_attempts: started.max_attempts,
+        timeout_time: Some(time::timestamp(timeout)),
+        timeout: Some(time::duration(step.timeout)),
+        idempotency_key: format!("{task_id}/{}", started.name),
+        trace: Some(v1::TraceContext {
+            traceparent: found.traceparent.clone(),
+            tracestate: String::new(),
+        }),
+        correlation_id: content.correlation_id,
+    })
+}
+
+fn chrono_timeout(timeout: Duration) -> chrono::DateTime<chrono::Utc> {
+    let timeout = chrono::TimeDelta::from_std(timeout).unwrap_or(chrono::TimeDelta::MAX);
+    chrono::Utc::now()
+        .checked_add_signed(timeout)
+        .unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC)
+}
+
+fn payload(payload: Payload) -> v1::Payload {
+    let Payload { content_type, data, metadata } = payload;
+    v1::Payload { content_type, data, metadata }
+}

@@ -1,0 +1,157 @@
+//! Leases end with their worker's session, or at the step's timeout; unacknowledged deliveries go back.
+
+use std::time::{Duration, Instant};
+
+use tasker_api::{
+    mesh::v1::{
+        JudgeQueuedResultsRequest, result_processor_service_client::ResultProcessorServiceClient,
+    },
+    v1::{GoAway, work_response::Message},
+};
+use tasker_runtime::mesh::TracedBalance;
+use tasker_store::{Expiry, Lost, StoreError};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{deliver::Deliveries, liveness::Liveness, roster::Holding};
+
+/// How often deadlines are looked at while anything is held.
+const LOOK: Duration = Duration::from_millis(200);
+/// Leases ended in one transaction.
+const BATCH: i64 = 1_000;
+/// Ticks between two looks for sessions to forget.
+const PURGE: u32 = 20;
+
+/// The work.
+#[derive(Clone)]
+pub struct Leases {
+    pub deliveries: Deliveries,
+    pub liveness: Liveness,
+    pub results: ResultProcessorServiceClient<TracedBalance>,
+    pub makes_calls: bool,
+}
+
+impl Leases {
+    /// Watches the deadlines of what is held here, until draining begins. Asleep while nothing is.
+    pub async fn watch_deadlines(self, drain: CancellationToken) {
+        let roster = &self.deliveries.roster;
+        while drain.run_until_cancelled(roster.held.woken()).await.is_some() {
+            loop {
+                if drain.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+                    return;
+                }
+                let overdue = roster.overdue(Instant::now());
+                for (session, holding) in &overdue.unacknowledged {
+                    roster.release(*session, [holding.held.delivery_id]);
+                }
+                let unacknowledged =
+                    overdue.unacknowledged.into_iter().map(|(_, holding)| holding.held);
+                self.deliveries.release(unacknowledged.collect(), "not acknowledged").await;
+                let timed_out = overdue.timed_out.into_iter().map(|(_, holding)| holding).collect();
+                self.time_out(timed_out).await;
+                if !overdue.holding {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn time_out(&self, timed_out: Vec<Holding>) {
+        if timed_out.is_empty() {
+            return;
+        }
+        let expiries: Vec<Expiry> =
+            timed_out.iter().map(|holding| timeout_of(holding.held)).collect();
+        match self.expire(&expiries).await {
+            Ok(()) => {
+                let lost: Vec<_> = timed_out
+                    .iter()
+                    .map(|holding| (holding.held.delivery_id, holding.token()))
+                    .collect();
+                self.deliveries.roster.cancel(&lost, "the step took longer than its timeout");
+            }
+            // Still held: the next look tries again.
+            Err(error) => tracing::warn!("timeouts could not be recorded: {error}"),
+        }
+    }
+
+    /// Renews the sessions that are connected here, and ends the leases of those that nobody renews,
+    /// until draining begins.
+    pub async fn watch_sessions(self, drain: CancellationToken) {
+        let mut ticks = interval(self.liveness.tick());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // After an outage, whether the database's or our own, every worker gets the time to come back.
+        let mut trusted = Instant::now();
+        for count in 0u32.. {
+            if drain.run_until_cancelled(ticks.tick()).await.is_none() {
+                return;
+            }
+            let patient = trusted.elapsed() < self.liveness.renewal();
+            if let Err(error) = self.tick(patient, count % PURGE == 0).await {
+                self.deliveries.database.noticed(&error);
+                tracing::warn!("sessions could not be renewed: {error}");
+                trusted = Instant::now();
+            }
+        }
+    }
+
+    async fn tick(&self, patient: bool, purge: bool) -> Result<(), StoreError> {
+        let Deliveries { database, roster, .. } = &self.deliveries;
+        let sessions = roster.sessions();
+        if !sessions.is_empty() {
+            let alive = database.store.renew_sessions(&sessions, self.liveness.renewal()).await?;
+            for lost in sessions.iter().filter(|session| !alive.contains(session)) {
+                let reason = "the session has expired".to_owned();
+                roster.send(*lost, Message::GoAway(GoAway { reason }));
+            }
+        }
+        if patient {
+            return Ok(());
+        }
+        let lost = database.store.lost_leases(BATCH).await?;
+        if !lost.is_empty() {
+            let expiries: Vec<Expiry> = lost.iter().map(expiry_of).collect();
+            self.expire(&expiries).await?;
+        }
+        if purge {
+            database.store.purge_sessions().await?;
+        }
+        Ok(())
+    }
+
+    async fn expire(&self, expiries: &[Expiry]) -> Result<(), StoreError> {
+        let Deliveries { database, actor, announcer, .. } = &self.deliveries;
+        let (_, watched) = database.store.expire_leases(expiries, actor).await?;
+        announcer.moved(watched);
+        if self.makes_calls {
+            let mut results = self.results.clone();
+            // A hint: the queue is the promise.
+            tokio::spawn(async move {
+                let call = results.judge_queued_results(JudgeQueuedResultsRequest {});
+                if let Ok(Err(status)) = timeout(Duration::from_secs(2), call).await {
+                    tracing::debug!("result-processor was not told: {}", status.message());
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+fn timeout_of(held: tasker_store::Held) -> Expiry {
+    Expiry {
+        held,
+        error_type: "STEP_TIMED_OUT",
+        error_message: "the attempt took longer than the step's timeout".to_owned(),
+    }
+}
+
+fn expiry_of(lost: &Lost) -> Expiry {
+    if lost.timed_out {
+        return timeout_of(lost.held);
+    }
+    Expiry {
+        held: lost.held,
+        error_type: "LEASE_EXPIRED",
+        error_message: "the worker was lost: its session has expired".to_owned(),
+    }
+}

@@ -1,0 +1,55 @@
+//! Hears what other services and replicas announce.
+
+use std::time::Duration;
+
+use tasker_stack::sweep::Wake;
+use tasker_stage::Database;
+use tasker_store::{Announcement, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::roster::Roster;
+
+/// How long to wait before listening again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Whom announcements are for.
+pub struct Ear {
+    pub database: Database,
+    pub roster: Roster,
+    pub retries: Wake,
+}
+
+impl Ear {
+    /// Passes on what it hears, until draining begins.
+    pub async fn run(self, drain: CancellationToken) {
+        while !drain.is_cancelled() {
+            if let Some(Err(error)) = drain.run_until_cancelled(self.hear()).await {
+                self.database.noticed(&error);
+                drain.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+            }
+        }
+    }
+
+    async fn hear(&self) -> Result<(), StoreError> {
+        let mut listener = self.database.store.listen().await?;
+        loop {
+            // What was announced while nobody listened is lost: look everywhere.
+            self.roster.wait_everywhere();
+            self.retries.wake();
+            while let Some(notification) = listener.try_recv().await? {
+                match serde_json::from_str::<Announcement>(notification.payload()) {
+                    Ok(announcement) => {
+                        announcement
+                            .waiting
+                            .iter()
+                            .for_each(|namespace| self.roster.wait_in(namespace));
+                        if announcement.retries {
+                            self.retries.wake();
+                        }
+                    }
+                    Err(error) => tracing::warn!("not an announcement: {error}"),
+                }
+            }
+        }
+    }
+}

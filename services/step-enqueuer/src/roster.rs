@@ -1,0 +1,324 @@
+//! The workers that are connected to this replica: what they can run, and how much more they may get.
+
+mod member;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tasker_api::v1::{Cancel, Deliver, Delivery, WorkResponse, work_response::Message};
+use tasker_domain::SessionId;
+use tasker_stack::sweep::Wake;
+use tasker_store::Held;
+use uuid::Uuid;
+
+pub use member::{Holding, Member, Seat};
+
+/// Deliveries in one message: as many as fit this many bytes, at least one.
+const MESSAGE_BYTES: usize = 1 << 20;
+
+/// The members, behind one short lock. Clones are one.
+#[derive(Clone, Default)]
+pub struct Roster {
+    inner: Arc<Mutex<Inner>>,
+    /// Called when a worker may get more, and when more waits.
+    pub claim: Wake,
+    /// Called when a delivery is held, so that its deadlines are watched.
+    pub held: Wake,
+}
+
+#[derive(Default)]
+struct Inner {
+    members: HashMap<SessionId, Member>,
+    /// Who can run a callable in a namespace.
+    able: HashMap<String, HashMap<String, Vec<SessionId>>>,
+    /// What may wait in the worker queues: fresh steps do not pass it by.
+    waiting: HashMap<String, HashSet<String>>,
+}
+
+/// What may be claimed from one namespace's queue.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Claimable {
+    pub namespace: String,
+    /// Callables of which some may wait, and whose workers may get more.
+    pub callables: Vec<String>,
+    /// How much more, in all.
+    pub credit: usize,
+}
+
+impl Roster {
+    /// Takes a worker in, at a place of its own. Whatever it can run may wait: nobody has looked.
+    pub fn join(&self, session: SessionId, member: Member) {
+        let mut inner = self.lock();
+        for namespace in &member.namespaces {
+            for handler in &member.handlers {
+                let able = inner.able.entry(namespace.clone()).or_default();
+                able.entry(handler.clone()).or_default().push(session);
+            }
+            let handlers = member.handlers.iter().cloned();
+            inner.waiting.entry(namespace.clone()).or_default().extend(handlers);
+        }
+        inner.members.insert(session, member);
+        drop(inner);
+        self.claim.wake();
+        self.held.wake();
+    }
+
+    /// Lets a worker go. Returns what it holds.
+    pub fn leave(&self, session: SessionId) -> Vec<Held> {
+        let mut inner = self.lock();
+        let Some(member) = inner.members.remove(&session) else { return Vec::new() };
+        for namespace in &member.namespaces {
+            let Some(able) = inner.able.get_mut(namespace) else { continue };
+            for handler in &member.handlers {
+                if let Some(sessions) = able.get_mut(handler) {
+                    sessions.retain(|other| *other != session);
+                }
+            }
+            able.retain(|_, sessions| !sessions.is_empty());
+            if able.is_empty() {
+                inner.able.remove(namespace);
+                inner.waiting.remove(namespace);
+            }
+        }
+        member.holding.into_values().map(|holding| holding.held).collect()
+    }
+
+    /// The sessions that live as long as their streams here.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        let inner = self.lock();
+        inner
+            .members
+            .values()
+            .filter(|member| member.acknowledges)
+            .map(|member| member.session)
+            .collect()
+    }
+
+    /// Reserves a place for a fresh step, unless older ones wait for such a place.
+    pub fn reserve_fresh(&self, namespace: &str, callable: &str) -> Option<Seat> {
+        let mut inner = self.lock();
+        let waits = inner.waiting.get(namespace).is_some_and(|waiting| waiting.contains(callable));
+        if waits { None } else { inner.reserve(namespace, callable) }
+    }
+
+    /// Reserves a place for a step that waits.
+    pub fn reserve(&self, namespace: &str, callable: &str) -> Option<Seat> {
+        self.lock().reserve(namespace, callable)
+    }
+
+    /// Gives a reserved place back.
+    pub fn unreserve(&self, seat: Seat) {
+        if let Some(member) = self.lock().members.get_mut(&seat.place) {
+            member.reserved -= 1;
+        }
+        self.claim.wake();
+    }
+
+    /// Fills reserved places. Returns what belongs to workers that have left meanwhile.
+    pub fn hold(&self, started: Vec<(Seat, Holding)>) -> Vec<Held> {
+        let mut inner = self.lock();
+        let mut orphaned = Vec::new();
+        for (seat, holding) in started {
+            match inner.members.get_mut(&seat.place) {
+                Some(member) => {
+                    member.reserved -= 1;
+                    member.holding.insert(holding.held.delivery_id, holding);
+                }
+                None => orphaned.push(holding.held),
+            }
+        }
+        drop(inner);
+        self.held.wake();
+        orphaned
+    }
+
+    /// Sends deliveries to the worker that holds them. What cannot be sent is not acknowledged, and so comes back.
+    pub fn deliver(&self, seat: Seat, deliveries: Vec<Delivery>) {
+        let inner = self.lock();
+        let Some(member) = inner.members.get(&seat.place) else { return };
+        let mut message = Vec::new();
+        let mut bytes = 0;
+        for delivery in deliveries {
+            let size = size(&delivery);
+            if bytes + size > MESSAGE_BYTES && !message.is_empty() {
+                member.send(Message::Deliver(Deliver { deliveries: std::mem::take(&mut message) }));
+                bytes = 0;
+            }
+            bytes += size;
+            message.push(delivery);
+        }
+        member.send(Message::Deliver(Deliver { deliveries: message }));
+    }
+
+    /// Sends something to a worker. Says whether it could be sent.
+    pub fn send(&self, session: SessionId, message: Message) -> bool {
+        self.lock().members.get(&session).is_some_and(|member| member.send(message))
+    }
+
+    /// Notes what a worker has acknowledged.
+    pub fn acknowledge(&self, session: SessionId, deliveries: impl IntoIterator<Item = Uuid>) {
+        let mut inner = self.lock();
+        let Some(member) = inner.members.get_mut(&session) else { return };
+        for delivery in deliveries {
+            if let Some(holding) = member.holding.get_mut(&delivery) {
+                holding.acknowledged = true;
+            }
+        }
+    }
+
+    /// Takes off a worker what it is done with, or has lost.
+    pub fn release(&self, session: SessionId, deliveries: impl IntoIterator<Item = Uuid>) {
+        if let Some(member) = self.lock().members.get_mut(&session) {
+            for delivery in deliveries {
+                member.holding.remove(&delivery);
+            }
+        }
+        self.claim.wake();
+    }
+
+    /// Takes off a worker what it has lost, and tells it to stop.
+    pub fn cancel(&self, lost: &[(Uuid, String)], reason: &str) {
+        let mut inner = self.lock();
+        for (delivery, token) in lost {
+            for member in inner.members.values_mut() {
+                if member.holding.remove(delivery).is_some() {
+                    let delivery_tokens = vec![token.clone()];
+                    member.send(Message::Cancel(Cancel {
+                        delivery_tokens,
+                        reason: reason.to_owned(),
+                    }));
+                }
+            }
+        }
+        drop(inner);
+        self.claim.wake();
+    }
+
+    /// Sets how much a worker may hold.
+    pub fn set_credit(&self, session: SessionId, credit: usize) {
+        if let Some(member) = self.lock().members.get_mut(&session) {
+            member.credit = credit;
+        }
+        self.claim.wake();
+    }
+
+    /// Notes that steps may wait for these callables.
+    pub fn wait_for(&self, namespace: &str, callables: impl IntoIterator<Item = String>) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some(able) = inner.able.get(namespace) else { return };
+        let known = callables.into_iter().filter(|callable| able.contains_key(callable));
+        inner.waiting.entry(namespace.to_owned()).or_default().extend(known);
+        self.claim.wake();
+    }
+
+    /// Notes that steps may wait in a namespace, for whatever its workers can run.
+    pub fn wait_in(&self, namespace: &str) {
+        let able =
+            self.lock().able.get(namespace).map(|able| able.keys().cloned().collect::<Vec<_>>());
+        self.wait_for(namespace, able.unwrap_or_default());
+    }
+
+    /// Notes that steps may wait anywhere: an announcement may have got lost.
+    pub fn wait_everywhere(&self) {
+        let namespaces: Vec<String> = self.lock().able.keys().cloned().collect();
+        namespaces.iter().for_each(|namespace| self.wait_in(namespace));
+    }
+
+    /// What may be claimed now, from each namespace. Whoever asks is going to look: it no longer waits,
+    /// unless noted again.
+    pub fn claimable(&self) -> Vec<Claimable> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let mut found = Vec::new();
+        for (namespace, waiting) in &mut inner.waiting {
+            let Some(able) = inner.able.get(namespace) else { continue };
+            let free = |callable: &String| -> Vec<SessionId> {
+                let sessions = able.get(callable).into_iter().flatten().copied();
+                sessions.filter(|session| inner.members[session].free() > 0).collect()
+            };
+            let mut sessions = HashSet::new();
+            let mut callables = Vec::new();
+            waiting.retain(|callable| {
+                let free = free(callable);
+                if free.is_empty() {
+                    return true;
+                }
+                sessions.extend(free);
+                callables.push(callable.clone());
+                false
+            });
+            if !callables.is_empty() {
+                let credit = sessions.iter().map(|session| inner.members[session].free()).sum();
+                found.push(Claimable { namespace: namespace.clone(), callables, credit });
+            }
+        }
+        found
+    }
+
+    /// What has not been acknowledged in time, and what has taken too long.
+    pub fn overdue(&self, now: Instant) -> Overdue {
+        let inner = self.lock();
+        let mut overdue = Overdue::default();
+        for (session, member) in &inner.members {
+            for holding in member.holding.values() {
+                if holding.times_out <= now {
+                    overdue.timed_out.push((*session, holding.clone()));
+                } else if !holding.acknowledged
+                    && member.acknowledges
+                    && holding.unacknowledged_since(now)
+                {
+                    overdue.unacknowledged.push((*session, holding.clone()));
+                }
+            }
+            overdue.holding |= !member.holding.is_empty();
+        }
+        overdue
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a look at the deadlines has found.
+#[derive(Default)]
+pub struct Overdue {
+    pub unacknowledged: Vec<(SessionId, Holding)>,
+    pub timed_out: Vec<(SessionId, Holding)>,
+    /// Whether anything is held at all.
+    pub holding: bool,
+}
+
+impl Inner {
+    /// The worker with the most room gets it.
+    fn reserve(&mut self, namespace: &str, callable: &str) -> Option<Seat> {
+        let able = self.able.get(namespace)?.get(callable)?;
+        let roomiest = able.iter().max_by_key(|session| self.members[session].free())?;
+        let member = self.members.get_mut(roomiest)?;
+        if member.free() == 0 {
+            return None;
+        }
+        member.reserved += 1;
+        Some(Seat { place: *roomiest, session: member.session })
+    }
+}
+
+/// About how many bytes a delivery takes.
+fn size(delivery: &Delivery) -> usize {
+    let of = |payload: &tasker_api::v1::Payload| payload.data.len() + 200;
+    delivery.context.as_ref().map_or(0, of)
+        + delivery.dependency_results.values().map(of).sum::<usize>()
+        + 600
+}
+
+/// A message for a worker.
+pub fn response(message: Message) -> WorkResponse {
+    WorkResponse { message: Some(message) }
+}
+
+#[cfg(test)]
+mod tests;

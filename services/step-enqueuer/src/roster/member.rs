@@ -1,0 +1,79 @@
+//! One connected worker.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use tasker_api::v1::{WorkResponse, work_response::Message};
+use tasker_domain::SessionId;
+use tasker_store::Held;
+use tokio::sync::mpsc;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::response;
+
+/// How long a worker may take to acknowledge a delivery.
+const ACKNOWLEDGE: Duration = Duration::from_secs(2);
+
+/// A place in the roster, and the session that leases there belong to. A stream has one of each; a
+/// session that polls has a place for each call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seat {
+    pub place: SessionId,
+    pub session: SessionId,
+}
+
+/// A worker with what it holds.
+pub struct Member {
+    pub session: SessionId,
+    pub namespaces: Vec<String>,
+    pub handlers: Vec<String>,
+    /// How many deliveries it may hold.
+    pub credit: usize,
+    /// Places that are promised to steps on their way.
+    pub reserved: usize,
+    /// What it holds, by delivery.
+    pub holding: HashMap<Uuid, Holding>,
+    /// Whether it acknowledges deliveries one by one.
+    pub acknowledges: bool,
+    /// Its stream.
+    pub out: mpsc::Sender<Result<WorkResponse, Status>>,
+}
+
+/// A delivery at a worker.
+#[derive(Debug, Clone)]
+pub struct Holding {
+    pub held: Held,
+    pub attempt: i32,
+    pub acknowledged: bool,
+    pub since: Instant,
+    /// When the attempt has taken too long.
+    pub times_out: Instant,
+}
+
+impl Member {
+    /// How many more deliveries it may get.
+    pub fn free(&self) -> usize {
+        self.credit.saturating_sub(self.holding.len() + self.reserved)
+    }
+
+    /// Sends it something. Says whether that could be done: a worker that does not read has no room.
+    pub fn send(&self, message: Message) -> bool {
+        self.out.try_send(Ok(response(message))).is_ok()
+    }
+}
+
+impl Holding {
+    pub fn unacknowledged_since(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= ACKNOWLEDGE
+    }
+
+    /// As the worker knows it.
+    pub fn token(&self) -> String {
+        let Held { task_id, ordinal, delivery_id } = self.held;
+        tasker_api::DeliveryToken { task_id, ordinal, delivery_id, attempt: self.attempt }
+            .to_string()
+    }
+}
