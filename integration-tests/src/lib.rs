@@ -1,1 +1,27 @@
-//! .
+//! The whole mesh for tests: its programs as they are deployed, workers, and a look into the database.
+//!
+//! A [`Mesh`] starts the real programs, each service in a process of its own or all in one, on free
+//! ports and a database of its own. Programs must have been built: `scripts/test` does it first.
+
+mod examples;
+mod ledger;
+mod mesh;
+mod ports;
+mod program;
+mod recorder;
+mod service;
+mod session;
+mod spans;
+mod wait;
+mod worker;
+
+pub use examples::{example, register_examples};
+pub use ledger::Ledger;
+pub use mesh::{Mesh, Setup};
+pub use program::{Program, Signal};
+pub use recorder::{Recorder, Run};
+pub use service::Service;
+pub use session::{Session, success};
+pub use spans::{ReceivedSpan, SpanReceiver};
+pub use wait::until;
+pub use worker::{WorkerTask, worker};

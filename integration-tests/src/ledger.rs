@@ -1,0 +1,261 @@
+//! A look into the database: what must hold there, whatever happened.
+
+use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::Duration};
+
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+use tasker_domain::{StepEvent, StepState, TaskEvent, TaskState};
+use tasker_store::{Options, Store};
+use uuid::Uuid;
+
+use crate::wait::until;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Reads what the mesh has written. Every method panics if the database does not answer.
+#[derive(Debug)]
+pub struct Ledger {
+    url: String,
+    pool: PgPool,
+}
+
+impl Ledger {
+    pub(crate) async fn open(url: &str) -> Self {
+        let pool = PgPoolOptions::new().max_connections(2).connect(url).await;
+        Self { url: url.to_owned(), pool: pool.expect("the database answers") }
+    }
+
+    /// A number, such as a count.
+    pub async fn number(&self, statement: &'static str) -> i64 {
+        let number = sqlx::query_scalar(statement).fetch_one(&self.pool).await;
+        number.unwrap_or_else(|error| panic!("{statement}: {error}"))
+    }
+
+    /// How many tasks are complete.
+    pub async fn completed(&self) -> i64 {
+        self.number("SELECT count(*) FROM tasks WHERE state = 'complete'").await
+    }
+
+    /// Waits until so many tasks are complete.
+    ///
+    /// # Panics
+    /// They are not in time: says where the others stand.
+    pub async fn until_completed(&self, tasks: usize, within: Duration) {
+        let deadline = tokio::time::Instant::now() + within;
+        while self.completed().await < i64::try_from(tasks).expect("a test's numbers are small") {
+            if tokio::time::Instant::now() >= deadline {
+                panic!(
+                    "not all tasks are complete after {within:?}: {:#?}",
+                    self.open_work().await
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Says of every table and queue how many rows it has.
+    pub async fn row_counts(&self) -> BTreeMap<String, i64> {
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+             WHERE schemaname IN ('public', 'pgmq') AND tablename !~ '_transitions_'",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .expect("the catalogue can be read");
+        let mut counts = BTreeMap::new();
+        for table in tables {
+            // The name comes from the catalogue, quoted by it.
+            let statement = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+            let rows: i64 = sqlx::query_scalar(statement)
+                .fetch_one(&self.pool)
+                .await
+                .unwrap_or_else(|error| panic!("{table}: {error}"));
+            counts.insert(table, rows);
+        }
+        counts
+    }
+
+    /// Checks that nothing is left where nothing should be: no message, no lease, no session.
+    ///
+    /// Sessions end a moment after their streams, so this waits for them.
+    ///
+    /// # Panics
+    /// Something is left, or the reconciler finds something to repair.
+    pub async fn nothing_is_left(&self) {
+        until("nothing is left in queues, leases and sessions", PATIENCE, async || {
+            let left = self.left_over().await;
+            if !left.is_empty() {
+                eprintln!("still there: {left:?}");
+            }
+            left.is_empty().then_some(())
+        })
+        .await;
+        assert_eq!(self.repairs().await, 0, "the reconciler found something to repair");
+    }
+
+    /// What is in tables that are empty when nothing runs.
+    async fn left_over(&self) -> BTreeMap<String, i64> {
+        let mut counts = self.row_counts().await;
+        counts.retain(|table, rows| {
+            let passing = table.starts_with("pgmq.q_")
+                || ["public.leases", "public.worker_sessions"].contains(&table.as_str());
+            passing && *rows > 0
+        });
+        counts
+    }
+
+    /// Has the reconciler look, and says how many repairs it made.
+    pub async fn repairs(&self) -> i64 {
+        let options = Options {
+            url: self.url.clone(),
+            max_connections: 2,
+            acquire_timeout: PATIENCE,
+            application_name: "ledger".to_owned(),
+        };
+        let store = Store::connect(&options).await.expect("the database answers");
+        let findings = until("no replica is looking", PATIENCE, async || {
+            store.reconcile().await.expect("the database answers")
+        })
+        .await;
+        store.close().await;
+        findings.total()
+    }
+
+    /// Checks that every task has completed, once, with each result accepted once, in the order of its
+    /// graph, by legal transitions only.
+    ///
+    /// # Panics
+    /// Says what does not hold.
+    pub async fn every_task_has_completed_once(&self, tasks: usize) {
+        let tasks = i64::try_from(tasks).expect("a test's numbers are small");
+        assert_eq!(self.number("SELECT count(*) FROM tasks").await, tasks, "tasks");
+        assert_eq!(self.completed().await, tasks, "completed tasks: {:#?}", self.open_work().await);
+        self.none(
+            "a task that has not completed exactly once",
+            "SELECT task_id FROM tasks LEFT JOIN task_transitions AS moved USING (task_id)
+             GROUP BY task_id HAVING count(*) FILTER (WHERE moved.to_state = 'complete') <> 1",
+        )
+        .await;
+        self.none(
+            "a task whose counts are not those of its steps",
+            "SELECT task_id FROM tasks JOIN steps USING (task_id) GROUP BY tasks.task_id
+             HAVING satisfied <> count(*) OR total <> count(*)
+                OR ready + in_flight + waiting_for_retry + failed <> 0
+                OR bool_or(unmet_dependencies <> 0 OR steps.state <> 'complete')",
+        )
+        .await;
+        self.histories_hold().await;
+        self.none(
+            "a step whose result was not accepted exactly once",
+            "SELECT steps.task_id FROM steps
+             LEFT JOIN step_transitions AS moved USING (task_id, ordinal)
+             GROUP BY steps.task_id, steps.ordinal
+             HAVING count(*) FILTER (WHERE 'Complete' = ANY(moved.events)) <> 1",
+        )
+        .await;
+        self.none(
+            "a step without its result",
+            "SELECT task_id FROM steps LEFT JOIN step_results USING (task_id, ordinal) WHERE data IS NULL",
+        )
+        .await;
+    }
+
+    /// Checks of every history that each transition was legal, that it leads to where task or step
+    /// stands, that attempts are counted, and that no step began before its parents were complete.
+    ///
+    /// # Panics
+    /// Says what does not hold.
+    pub async fn histories_hold(&self) {
+        self.fold::<TaskState, TaskEvent, _>(
+            "SELECT task_id, 0, events::text[], moved.to_state::text, tasks.state::text
+             FROM tasks JOIN task_transitions AS moved USING (task_id)
+             ORDER BY task_id, transition_id",
+            TaskState::Pending,
+            &TaskEvent::ALL,
+            |state, event| state.after(event).ok(),
+        )
+        .await;
+        self.fold::<StepState, StepEvent, _>(
+            "SELECT task_id, ordinal, events::text[], moved.to_state::text, steps.state::text
+             FROM steps JOIN step_transitions AS moved USING (task_id, ordinal)
+             ORDER BY task_id, ordinal, transition_id",
+            StepState::Pending,
+            &StepEvent::ALL,
+            |state, event| state.after(event).ok(),
+        )
+        .await;
+        self.none(
+            "a step whose attempts are not its starts",
+            "SELECT steps.task_id FROM steps JOIN step_transitions AS moved USING (task_id, ordinal)
+             GROUP BY steps.task_id, steps.ordinal
+             HAVING steps.attempt <> count(*) FILTER (WHERE 'Start' = ANY(moved.events))
+                - count(*) FILTER (WHERE 'Release' = ANY(moved.events))",
+        )
+        .await;
+        self.none(
+            "a step that began before its parents were complete",
+            "SELECT edge.task_id FROM step_dependencies AS edge
+             JOIN step_transitions AS began
+                ON (began.task_id, began.ordinal) = (edge.task_id, edge.child) AND 'Start' = ANY(began.events)
+             WHERE NOT EXISTS (
+                SELECT FROM step_transitions AS done
+                WHERE (done.task_id, done.ordinal) = (edge.task_id, edge.parent)
+                  AND 'Complete' = ANY(done.events) AND done.transition_id < began.transition_id)",
+        )
+        .await;
+    }
+
+    async fn none(&self, what: &str, statement: &'static str) {
+        let found: Vec<Uuid> = sqlx::query_scalar(statement)
+            .fetch_all(&self.pool)
+            .await
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(found.is_empty(), "{} times {what}, such as in task {}", found.len(), found[0]);
+    }
+
+    /// Walks each history through the machine.
+    async fn fold<S, E, F>(&self, statement: &'static str, first: S, events: &[E], after: F)
+    where
+        S: Copy + Debug + PartialEq + FromStr<Err: Debug>,
+        E: Copy + Debug,
+        F: Fn(S, E) -> Option<S>,
+    {
+        type Row = (Uuid, i32, Vec<String>, String, String);
+        let rows: Vec<Row> =
+            sqlx::query_as(statement).fetch_all(&self.pool).await.expect("the history can be read");
+        let by_name: BTreeMap<String, E> =
+            events.iter().map(|event| (format!("{event:?}"), *event)).collect();
+        let state = |text: &str| text.parse::<S>().expect("the database has the same states");
+        let mut walks: BTreeMap<(Uuid, i32), (S, S)> = BTreeMap::new();
+        for (task, ordinal, passed, to, stands) in rows {
+            let (at, _) = walks.get(&(task, ordinal)).copied().unwrap_or((first, state(&stands)));
+            let next = passed.iter().try_fold(at, |at, name| after(at, by_name[name]));
+            assert_eq!(
+                next,
+                Some(state(&to)),
+                "task {task}, step {ordinal}: {passed:?} in {at:?} does not lead to {to}"
+            );
+            walks.insert((task, ordinal), (state(&to), state(&stands)));
+        }
+        for ((task, ordinal), (walked, stands)) in walks {
+            assert_eq!(walked, stands, "task {task}, step {ordinal}: the history ends elsewhere");
+        }
+    }
+
+    /// Where everything stands that has not ended, for the message of a test that waits in vain.
+    async fn open_work(&self) -> Vec<String> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "SELECT format('%s tasks %s', count(*), state) FROM tasks GROUP BY state
+             UNION ALL SELECT format('%s steps %s', count(*), state) FROM steps GROUP BY state
+             UNION ALL SELECT format('%s leases', count(*)) FROM leases
+             UNION ALL SELECT format('%s sessions', count(*)) FROM worker_sessions",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap_or_default();
+        let queues = self.row_counts().await.into_iter().filter(|(_, rows)| *rows > 0);
+        rows.into_iter()
+            .map(|row| row.0)
+            .chain(queues.map(|(name, rows)| format!("{name}: {rows}")))
+            .collect()
+    }
+}

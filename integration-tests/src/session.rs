@@ -1,0 +1,164 @@
+//! A worker's session by the bare contract, for what the worker library would never do.
+
+use std::time::Duration;
+
+use tasker_api::v1::{
+    Delivery, DeliveryAck, Drain, Hello, Nack, Payload, Ping, ResultVerdict, Results, StepResult,
+    Welcome, WorkRequest, WorkResponse, step_result::Outcome, work_request, work_response,
+    worker_service_client::WorkerServiceClient,
+};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A session that does only what it is told, but for its pings. Dropped, its stream is cut.
+#[derive(Debug)]
+pub struct Session {
+    /// What the server has agreed to.
+    pub welcome: Welcome,
+    outgoing: mpsc::Sender<WorkRequest>,
+    incoming: Streaming<WorkResponse>,
+    pings: JoinHandle<()>,
+}
+
+impl Session {
+    /// What a worker says first, when it holds nothing.
+    #[must_use]
+    pub fn hello(worker_id: &str, namespace: &str, handlers: &[&str], credit: i32) -> Hello {
+        Hello {
+            worker_id: worker_id.to_owned(),
+            sdk: "bare".to_owned(),
+            protocol_version: 1,
+            namespaces: vec![namespace.to_owned()],
+            handlers: handlers.iter().map(|&handler| handler.to_owned()).collect(),
+            credit,
+            held: Vec::new(),
+        }
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// The server refuses it.
+    ///
+    /// # Panics
+    /// The server does not answer, or not with `Welcome`.
+    pub async fn open(channel: Channel, hello: Hello) -> Result<Self, Status> {
+        let (outgoing, requests) = mpsc::channel(64);
+        let first = WorkRequest { message: Some(work_request::Message::Hello(hello)) };
+        outgoing.send(first).await.expect("there is room for the first message");
+        let mut client = WorkerServiceClient::new(channel);
+        let opened = timeout(PATIENCE, client.work(ReceiverStream::new(requests))).await;
+        let mut incoming = opened.expect("the server answers")?.into_inner();
+        let first = timeout(PATIENCE, incoming.message()).await.expect("the server answers")?;
+        let Some(work_response::Message::Welcome(welcome)) = first.and_then(|it| it.message) else {
+            panic!("the server did not say welcome first");
+        };
+        let pings = tokio::spawn(ping(outgoing.clone(), welcome.heartbeat_interval));
+        Ok(Self { welcome, outgoing, incoming, pings })
+    }
+
+    /// Waits for the next delivery. It is not acknowledged.
+    ///
+    /// # Panics
+    /// There is none in time.
+    pub async fn delivery(&mut self) -> Delivery {
+        loop {
+            if let work_response::Message::Deliver(mut deliver) = self.hear().await {
+                assert_eq!(deliver.deliveries.len(), 1, "the test grants one credit");
+                return deliver.deliveries.remove(0);
+            }
+        }
+    }
+
+    /// Waits for the next delivery, and acknowledges it.
+    ///
+    /// # Panics
+    /// There is none in time.
+    pub async fn take(&mut self) -> Delivery {
+        let delivery = self.delivery().await;
+        let tokens = vec![delivery.delivery_token.clone()];
+        self.say(work_request::Message::DeliveryAck(DeliveryAck { delivery_tokens: tokens })).await;
+        delivery
+    }
+
+    /// Reports a result, and waits for what became of it.
+    ///
+    /// # Panics
+    /// There is no answer in time.
+    pub async fn report(&mut self, result: StepResult) -> ResultVerdict {
+        let token = result.delivery_token.clone();
+        self.say(work_request::Message::Results(Results { results: vec![result] })).await;
+        loop {
+            if let work_response::Message::ResultsAck(ack) = self.hear().await {
+                let of_it = ack.verdicts.iter().find(|verdict| verdict.delivery_token == token);
+                if let Some(verdict) = of_it {
+                    return verdict.verdict();
+                }
+            }
+        }
+    }
+
+    /// Gives a delivery back that was not begun.
+    pub async fn give_back(&self, token: &str, reason: &str) {
+        let tokens = vec![token.to_owned()];
+        let nack = Nack { delivery_tokens: tokens, reason: reason.to_owned() };
+        self.say(work_request::Message::Nack(nack)).await;
+    }
+
+    /// Says that it wants nothing more, and waits until the server has closed the stream.
+    ///
+    /// # Panics
+    /// The server does not close it.
+    pub async fn drain(mut self) {
+        self.say(work_request::Message::Drain(Drain {})).await;
+        self.pings.abort();
+        let (closed, _) = mpsc::channel(1);
+        self.outgoing = closed;
+        let rest = async { while let Ok(Some(_)) = self.incoming.message().await {} };
+        timeout(PATIENCE, rest).await.expect("the server closes the stream");
+    }
+
+    /// Waits for whatever the server says next.
+    ///
+    /// # Panics
+    /// It says nothing in time, or closes the stream.
+    pub async fn hear(&mut self) -> work_response::Message {
+        let heard = timeout(PATIENCE, self.incoming.message()).await;
+        let heard = heard.expect("the server says something").expect("the stream is not broken");
+        heard.and_then(|it| it.message).expect("the server does not close the stream")
+    }
+
+    async fn say(&self, message: work_request::Message) {
+        let sent = self.outgoing.send(WorkRequest { message: Some(message) }).await;
+        sent.expect("the stream is open");
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.pings.abort();
+    }
+}
+
+/// A good result in JSON.
+#[must_use]
+pub fn success(token: &str, json: &str) -> StepResult {
+    let payload = Payload { data: json.to_owned().into(), ..Payload::default() };
+    let outcome = Some(Outcome::Success(payload));
+    StepResult { delivery_token: token.to_owned(), outcome, ..StepResult::default() }
+}
+
+async fn ping(outgoing: mpsc::Sender<WorkRequest>, interval: Option<prost_types::Duration>) {
+    let interval = interval.and_then(|it| Duration::try_from(it).ok());
+    let mut ticks = tokio::time::interval(interval.unwrap_or(Duration::from_secs(1)));
+    for sequence in 1.. {
+        ticks.tick().await;
+        let message = Some(work_request::Message::Ping(Ping { sequence }));
+        if outgoing.send(WorkRequest { message }).await.is_err() {
+            return;
+        }
+    }
+}

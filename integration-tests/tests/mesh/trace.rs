@@ -1,0 +1,70 @@
+//! A task is one trace, whoever had a part in it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::json;
+use tasker_client::{NewTask, v1::TaskState};
+use tasker_integration_tests::{Mesh, Program, ReceivedSpan, SpanReceiver, register_examples};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_of_four_steps_is_one_trace_without_orphans() {
+    let receiver = SpanReceiver::start().await;
+    let endpoint = receiver.endpoint();
+    let mesh = Mesh::setup().with("telemetry.otlp_endpoint", &endpoint).start().await;
+    let client = mesh.client();
+    register_examples(&client, &["linear"]).await;
+    let environment =
+        [("TASKER_GATEWAY", mesh.gateway()), ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)];
+    let worker = Program::start("tasker-example-worker", "worker", &[], environment, mesh.logs());
+    let task = NewTask::of("arithmetic", "linear").context(&json!({"n": 6})).unwrap();
+    let task_id = client.create_task(task).await.unwrap().task_id;
+    let task = client.wait_for_task(&task_id, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::Complete);
+    let traceparent = client.get_task(&task_id).await.unwrap().trace.unwrap().traceparent;
+    let trace_id = traceparent.split('-').nth(1).unwrap();
+
+    // Whoever ends has sent its last spans before.
+    assert!(worker.stop().await.success());
+    mesh.stop().await;
+    let spans = receiver.spans();
+    let ours: Vec<_> = spans.iter().filter(|span| span.trace_id == trace_id).collect();
+
+    let services: BTreeSet<_> = ours.iter().map(|span| span.service.as_str()).collect();
+    let expected = [
+        "tasker-example-worker",
+        "tasker-finalizer",
+        "tasker-gateway",
+        "tasker-result-processor",
+        "tasker-step-enqueuer",
+        "tasker-task-request",
+    ];
+    assert_eq!(services, BTreeSet::from(expected), "{ours:#?}");
+    let ids: BTreeSet<_> = ours.iter().map(|span| span.span_id.as_str()).collect();
+    let orphans: Vec<_> = ours
+        .iter()
+        .filter(|span| !span.parent_id.is_empty() && !ids.contains(span.parent_id.as_str()))
+        .collect();
+    assert!(orphans.is_empty(), "{orphans:#?}");
+    let roots: Vec<_> = ours.iter().filter(|span| span.parent_id.is_empty()).collect();
+    assert_eq!(roots.len(), 1, "{roots:#?}");
+    assert_eq!(roots[0].service, "tasker-gateway");
+
+    each_step_ran_in_it(&ours);
+    let strays: Vec<_> = spans
+        .iter()
+        .filter(|span| span.attributes.get("task.id") == Some(&task_id))
+        .filter(|span| span.trace_id != trace_id && span.service != "tasker-gateway")
+        .collect();
+    assert!(strays.is_empty(), "spans of the task in other traces: {strays:#?}");
+}
+
+fn each_step_ran_in_it(spans: &[&ReceivedSpan]) {
+    let ran: BTreeSet<_> = spans
+        .iter()
+        .filter(|span| span.service == "tasker-example-worker")
+        .filter_map(|span| span.attributes.get("step.name").map(String::as_str))
+        .collect();
+    assert_eq!(ran, BTreeSet::from(["square_1", "square_2", "square_3", "square_4"]));
+}

@@ -1,0 +1,159 @@
+//! Following tasks: watches, waits and lists.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde_json::json;
+use tasker_client::{
+    Client, NewTask,
+    v1::{
+        ListTasksRequest, TaskState, WaitForTaskRequest, WatchTaskResponse,
+        task_service_client::TaskServiceClient,
+    },
+};
+use tasker_integration_tests::{Mesh, register_examples};
+use tokio::time::timeout;
+use tonic::{Code, Request};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+in_both_shapes![
+    a_watch_that_is_resumed_misses_nothing,
+    waiting_returns_at_the_end_and_as_it_stands_after_its_time,
+    lists_come_in_pages_and_are_narrowed_by_filters,
+];
+
+async fn submit(client: &Client) -> String {
+    let task = NewTask::of("arithmetic", "diamond").context(&json!({"n": 2})).unwrap();
+    client.create_task(task).await.unwrap().task_id
+}
+
+async fn a_watch_that_is_resumed_misses_nothing(mesh: &Mesh) {
+    let client = mesh.client();
+    register_examples(&client, &["diamond"]).await;
+    let task_id = submit(&client).await;
+    // One watcher stays, another is cut off after each event and goes on from there.
+    let steady = tokio::spawn(client.watch_task(&task_id).try_collect::<Vec<_>>());
+    let cut = tokio::spawn({
+        let (client, task_id) = (client.clone(), task_id.clone());
+        async move {
+            let mut events: Vec<WatchTaskResponse> = Vec::new();
+            loop {
+                let cursor = events.last().map(|event| event.cursor.clone()).unwrap_or_default();
+                let mut watch = Box::pin(client.watch_task_from(&task_id, &cursor));
+                match watch.next().await {
+                    Some(event) => events.push(event.unwrap()),
+                    None => return events,
+                }
+            }
+        }
+    });
+    let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
+    let steady = timeout(PATIENCE, steady).await.unwrap().unwrap().unwrap();
+    let cut = timeout(PATIENCE, cut).await.unwrap().unwrap();
+    let cursors = |events: &[WatchTaskResponse]| -> Vec<String> {
+        events.iter().map(|event| event.cursor.clone()).collect()
+    };
+    assert_eq!(cursors(&steady), cursors(&cut));
+    assert_eq!(
+        cursors(&steady).iter().collect::<BTreeSet<_>>().len(),
+        steady.len(),
+        "no cursor twice"
+    );
+
+    // After the end the same is told again, whole or from any place.
+    let whole: Vec<_> = client.watch_task(&task_id).try_collect().await.unwrap();
+    assert_eq!(steady, whole);
+    for (place, event) in whole.iter().enumerate() {
+        let rest: Vec<_> =
+            client.watch_task_from(&task_id, &event.cursor).try_collect().await.unwrap();
+        assert_eq!(rest, whole[place + 1..]);
+    }
+    worker.stop().await;
+}
+
+async fn waiting_returns_at_the_end_and_as_it_stands_after_its_time(mesh: &Mesh) {
+    let client = mesh.client();
+    register_examples(&client, &["diamond"]).await;
+    let task_id = submit(&client).await;
+    let began = Instant::now();
+    let task = client.wait_for_task(&task_id, Duration::from_millis(300)).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!(task.state(), TaskState::StepsInProcess);
+
+    // A deadline passes the gateway: whoever gives one is answered by then.
+    let mut tasks = TaskServiceClient::new(mesh.channel().await);
+    let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let mut request = Request::new(WaitForTaskRequest { task_id: task_id.clone(), timeout });
+    request.set_timeout(Duration::from_millis(500));
+    let began = Instant::now();
+    match tasks.wait_for_task(request).await {
+        Ok(answer) => {
+            assert_eq!(answer.into_inner().task.unwrap().state(), TaskState::StepsInProcess);
+        }
+        Err(status) => {
+            assert_eq!(tasker_client::Error::from(status).code(), Code::DeadlineExceeded);
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+
+    let waiting = tokio::spawn({
+        let (client, task_id) = (client.clone(), task_id.clone());
+        async move { client.wait_for_task(&task_id, PATIENCE).await }
+    });
+    let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
+    let task = waiting.await.unwrap().unwrap();
+    assert_eq!(task.state(), TaskState::Complete);
+    assert!(task.end_time.is_some());
+    worker.stop().await;
+}
+
+async fn lists_come_in_pages_and_are_narrowed_by_filters(mesh: &Mesh) {
+    let client = mesh.client();
+    register_examples(&client, &["diamond", "linear"]).await;
+    let mut made = Vec::new();
+    for nth in 0..7 {
+        let name = if nth < 5 { "diamond" } else { "linear" };
+        let task = NewTask::of("arithmetic", name).correlation_id(format!("order-{}", nth % 2));
+        made.push(client.create_task(task).await.unwrap().task_id);
+    }
+    made.reverse();
+    let ids = async |filter: ListTasksRequest| -> Vec<String> {
+        let tasks: Vec<_> = client.list_tasks(filter).try_collect().await.unwrap();
+        tasks.into_iter().map(|task| task.task_id).collect()
+    };
+    // Newest first, whatever the size of a page.
+    for page_size in [0, 1, 2, 3, 7, 1000, 5000] {
+        let all = ListTasksRequest { page_size, ..ListTasksRequest::default() };
+        assert_eq!(ids(all).await, made, "pages of {page_size}");
+    }
+    let named = ListTasksRequest {
+        namespace: "arithmetic".to_owned(),
+        name: "linear".to_owned(),
+        ..ListTasksRequest::default()
+    };
+    assert_eq!(ids(named.clone()).await, made[..2]);
+    let other = ListTasksRequest { version: "2.0.0".to_owned(), ..named };
+    assert!(ids(other).await.is_empty());
+    let correlated = ListTasksRequest {
+        correlation_id: "order-1".to_owned(),
+        page_size: 2,
+        ..ListTasksRequest::default()
+    };
+    let odd: Vec<_> = made.iter().skip(1).step_by(2).cloned().collect();
+    assert_eq!(ids(correlated).await, odd);
+    let in_state = async |state: TaskState| {
+        ids(ListTasksRequest { states: vec![state.into()], ..ListTasksRequest::default() }).await
+    };
+    assert!(in_state(TaskState::Complete).await.is_empty());
+    let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
+    for id in &made {
+        client.wait_for_task(id, PATIENCE).await.unwrap();
+    }
+    // Without a context they cannot be squared.
+    assert_eq!(in_state(TaskState::BlockedByFailures).await, made);
+    worker.stop().await;
+}
