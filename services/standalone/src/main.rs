@@ -1,1 +1,5 @@
-fn main() {}
+//! The whole mesh as one program.
+
+fn main() -> std::process::ExitCode {
+    tasker_standalone::run()
+}
