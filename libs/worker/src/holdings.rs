@@ -1,6 +1,7 @@
 //! The deliveries that this worker holds, from receipt until their results are settled.
 //!
-//! They outlive connections. There are never more of them than the concurrency.
+//! They outlive connections. As many as the concurrency run; there are at most twice as many in all,
+//! since a delivery may overtake the acknowledgement that made room for it.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -33,7 +34,7 @@ pub(crate) struct Holdings {
 
 /// Where a delivery stands here.
 enum Held {
-    /// Waits for a lost one's handler to stop.
+    /// Waits for another handler to end.
     Waiting(StepContext, Option<Instant>),
     Running(CancellationToken),
     Done(StepResult),
@@ -80,7 +81,7 @@ impl Holdings {
         if self.known(&token) == Taken::Yes {
             return Taken::Yes;
         }
-        if self.held.len() >= self.concurrency {
+        if self.held.len() >= 2 * self.concurrency {
             return Taken::No;
         }
         // Counted from the receipt: the server's clock is not ours, and it will say `Cancel` anyway.

@@ -37,9 +37,12 @@ async fn handlers_run_side_by_side_up_to_the_concurrency() {
         bench.begun().await;
     }
     assert_eq!(bench.running.load(Ordering::SeqCst), 4);
-    // A fifth is more than was asked for.
-    session.deliver([delivery("e", "gate")]).await;
-    assert_eq!(session.nacked().await, ["e"]);
+    // More wait, up to twice the concurrency, and no further.
+    let more = ["e", "f", "g", "h"];
+    session.deliver_acked(more.map(|token| delivery(token, "gate"))).await;
+    session.deliver([delivery("i", "gate")]).await;
+    assert_eq!(session.nacked().await, ["i"]);
+    assert_eq!(bench.running.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test]

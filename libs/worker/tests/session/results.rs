@@ -45,12 +45,24 @@ async fn every_answer_settles_a_result_and_makes_room() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_not_acknowledged_keeps_its_place() {
+async fn a_delivery_may_overtake_the_acknowledgement_that_made_room_for_it() {
     let (_bench, mut session) = Bench::start(1).await;
     session.deliver_acked([delivery("a", "double")]).await;
-    session.result().await;
-    session.deliver([delivery("b", "double")]).await;
-    assert_eq!(session.nacked().await, ["b"]);
+    let first = session.result().await;
+    session.deliver_acked([delivery("b", "double")]).await;
+    session.answer(&[first], ResultVerdict::Committed).await;
+    assert_eq!(session.result().await.delivery_token, "b");
+}
+
+#[tokio::test]
+async fn results_that_are_never_acknowledged_do_not_gather_without_end() {
+    let (_bench, mut session) = Bench::start(1).await;
+    for token in ["a", "b"] {
+        session.deliver_acked([delivery(token, "double")]).await;
+        session.result().await;
+    }
+    session.deliver([delivery("c", "double")]).await;
+    assert_eq!(session.nacked().await, ["c"]);
 }
 
 #[tokio::test]
