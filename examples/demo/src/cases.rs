@@ -24,6 +24,8 @@ pub(crate) struct Answer {
     pub(crate) step: &'static str,
     /// Within the step's result, as a JSON pointer.
     pub(crate) pointer: &'static str,
+    /// Said after the value; may be empty.
+    pub(crate) unit: &'static str,
 }
 
 /// A line of the orders file.
@@ -63,9 +65,9 @@ fn order(line: &str) -> anyhow::Result<Case> {
         name: format!("order {number}"),
         namespace: "orders",
         template: "process_order",
-        answer: Answer { step: "confirm_order", pointer: "/total_cents" },
+        answer: Answer { step: "confirm_order", pointer: "/total_cents", unit: " cents" },
         expected: match expect {
-            Expect::TotalCents(cents) => cents.to_string(),
+            Expect::TotalCents(cents) => format!("{cents} cents"),
             Expect::Failure { step, kind } => format!("{step}: {kind}"),
         },
         context: order,
@@ -79,7 +81,7 @@ pub(crate) fn arithmetic() -> Vec<Case> {
         namespace: "arithmetic",
         template,
         context: json!({ "n": n }),
-        answer: Answer { step: last, pointer: "" },
+        answer: Answer { step: last, pointer: "", unit: "" },
         expected: BigUint::from(n).pow(power).to_string(),
     };
     vec![

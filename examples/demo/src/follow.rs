@@ -102,7 +102,8 @@ async fn answer(
             let payload = step.result.and_then(|result| result.payload);
             let result: Value = json::parse(&payload.context("there is no result")?)?;
             let answer = result.pointer(case.answer.pointer);
-            Ok(answer.context("the result holds no answer")?.to_string())
+            let answer = answer.context("the result holds no answer")?;
+            Ok(format!("{answer}{}", case.answer.unit))
         }
         TaskState::BlockedByFailures => {
             let steps: Vec<_> = client.list_steps(task_id).try_collect().await?;

@@ -2,13 +2,14 @@
 
 use std::{io::Write as _, time::Duration};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 
 use crate::{cases::Case, follow::Outcome};
 
 pub(crate) fn print(cases: &[Case], outcomes: &[Outcome]) -> std::io::Result<()> {
     let mut table = Table::new();
     table
+        .load_style(UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(["Task", "Template", "Came to", "Expected", "Latency"]);
     for (case, outcome) in cases.iter().zip(outcomes) {

@@ -98,10 +98,29 @@ fn redraw(rows: &[Row], drawn: usize) -> io::Result<usize> {
 async fn print(rows: Vec<Row>, mut news: mpsc::Receiver<(usize, Happening)>) -> io::Result<()> {
     let began = Instant::now();
     while let Some((number, happening)) = news.recv().await {
+        if happening.is_passing() {
+            continue;
+        }
         let (name, what) = (&rows[number].name, happening.to_string());
         writeln!(io::stdout(), "{:>7.3} s  {name:<14} {what}", began.elapsed().as_secs_f64())?;
     }
     Ok(())
+}
+
+impl Happening {
+    /// Whether something follows at once: too much for lines that stay.
+    fn is_passing(&self) -> bool {
+        use StepState::{
+            Enqueued, EnqueuedAsErrorForOrchestration, EnqueuedForOrchestration, Pending,
+        };
+        match self {
+            Self::Step { state, .. } => matches!(
+                state,
+                Pending | Enqueued | EnqueuedForOrchestration | EnqueuedAsErrorForOrchestration
+            ),
+            Self::Settled { .. } => false,
+        }
+    }
 }
 
 impl Row {
