@@ -6,7 +6,6 @@
 
 #[expect(
     missing_docs,
-    unreachable_pub,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     reason = "generated: comments stand in proto/"

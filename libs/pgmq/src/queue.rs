@@ -42,7 +42,12 @@ impl Queue {
     /// # Errors
     /// The database says no.
     pub async fn create(&self, executor: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
-        sqlx::query("SELECT pgmq.create($1)").bind(&self.0).execute(executor).await?;
+        sqlx::query(
+            "SELECT pgmq.create($1) WHERE NOT EXISTS (SELECT FROM pgmq.meta WHERE queue_name = $1)",
+        )
+        .bind(&self.0)
+        .execute(executor)
+        .await?;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Brings a database to the schema of this code, and refuses any other.
 
-use sqlx::{PgPool, migrate::Migrator};
+use sqlx::{PgPool, migrate::Migrator, postgres::PgConnectOptions};
 
 use crate::StoreError;
 
@@ -17,7 +17,9 @@ pub fn schema_version() -> i64 {
 /// # Errors
 /// The database cannot be reached, the user may not create tables, or the schema is newer than this code.
 pub async fn migrate(url: &str) -> Result<(), StoreError> {
-    let pool = PgPool::connect(url).await?;
+    let quiet: PgConnectOptions = url.parse()?;
+    // PGMQ says what it skips.
+    let pool = PgPool::connect_with(quiet.options([("client_min_messages", "warning")])).await?;
     let migrated = migrate_pool(&pool).await;
     pool.close().await;
     migrated

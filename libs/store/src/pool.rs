@@ -57,7 +57,12 @@ impl Store {
             .application_name(&options.application_name)
             // A plan made while a table was small must not scan it when it has grown; and no
             // statement may hold its locks for ever.
-            .options([("enable_seqscan", "off"), ("jit", "off"), ("statement_timeout", "30s")]);
+            .options([
+                ("enable_seqscan", "off"),
+                ("jit", "off"),
+                ("client_min_messages", "warning"),
+                ("statement_timeout", "30s"),
+            ]);
         let relaxed = durable.clone().options([("synchronous_commit", "off")]);
         let pool = |connect| {
             PgPoolOptions::new()

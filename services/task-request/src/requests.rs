@@ -97,7 +97,7 @@ impl Requests {
                     self.park(queue, &message, &error.to_string()).await?;
                 }
                 Err(Refused::Panicked) => {
-                    self.park(queue, &message, "it could not be worked off").await?
+                    self.park(queue, &message, "it could not be worked off").await?;
                 }
                 Err(_) => return Ok(false),
             }

@@ -80,7 +80,7 @@ impl Store {
             match row.kind.as_str() {
                 "verdict" => verdicts.put(row.position, row.verdict.as_deref())?,
                 "ready" => {
-                    judged.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?)
+                    judged.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?);
                 }
                 "finalization" => {
                     judged.finalizations.push(sent(

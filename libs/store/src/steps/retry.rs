@@ -27,7 +27,7 @@ impl Store {
         for row in rows {
             match row.kind.as_str() {
                 "ready" => {
-                    retried.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?)
+                    retried.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?);
                 }
                 _ => retried.watched.extend(row.task_id),
             }
