@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use tasker_client::Failure;
+use tasker_client::{Failure, FieldViolation};
 
 /// See `--help`.
 pub(crate) const NOT_COMPLETE: u8 = 3;
@@ -39,7 +39,11 @@ fn prefix(error: &anyhow::Error) -> String {
 }
 
 fn refusal(doing: &str, failure: &Failure) -> String {
-    let mut text = format!("error: {doing}{}\n", failure.message);
+    // The message of a wrong request is all its violations on one line; they follow one by one.
+    let told = |it: &FieldViolation| failure.message.contains(&it.description);
+    let repeats = !failure.violations.is_empty() && failure.violations.iter().all(told);
+    let message = if repeats { "not valid" } else { &failure.message };
+    let mut text = format!("error: {doing}{message}\n");
     let code = format!("{:?}", failure.code);
     let reason = match failure.reason.as_str() {
         "" => code,

@@ -29,7 +29,7 @@ pub(crate) fn table<const N: usize>(
     for row in rows {
         table.add_row(row.map(|cell| printable(&cell)));
     }
-    line(&table.trim_fmt())
+    show(table)
 }
 
 /// One thing, a field a row; fields without a value are left out.
@@ -39,6 +39,13 @@ pub(crate) fn fields<const N: usize>(fields: [(&str, String); N]) -> io::Result<
         if !value.is_empty() {
             table.add_row([name.to_owned(), printable(&value)]);
         }
+    }
+    show(table)
+}
+
+fn show(mut table: Table) -> io::Result<()> {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
     line(&table.trim_fmt())
 }
