@@ -145,7 +145,9 @@ impl Sessions {
 /// The first request, which must be `Hello`.
 async fn first(requests: &mut Streaming<WorkRequest>) -> Result<Worker, Status> {
     let first = timeout(HELLO, requests.message()).await;
-    let first = first.map_err(|_| Invalid::field("hello", "say hello within 10 s"))??;
+    // Perhaps it only stood still: it may come again.
+    let late = || status(ErrorKind::Unavailable, "nobody said hello within 10 s: connect again");
+    let first = first.map_err(|_| late())??;
     match first.and_then(|request| request.message) {
         Some(work_request::Message::Hello(hello)) => Ok(Worker::read(hello)?),
         _ => Err(Invalid::field("hello", "the first request must be Hello").into()),
@@ -254,12 +256,13 @@ impl Session {
                     Err(_) => failed.cancel(),
                 }
             }
-            roster.release(id, done);
             if !verdicts.is_empty() {
                 let ack = Message::ResultsAck(ResultsAck { verdicts });
                 // Whoever has gone sends them again.
                 out.send(Ok(response(ack))).await.ok();
             }
+            // After the answer: no delivery overtakes what made room for it.
+            roster.release(id, done);
         });
         Ok(())
     }

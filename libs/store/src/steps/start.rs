@@ -48,11 +48,18 @@ impl Store {
             "SELECT msg_id, message, headers FROM pgmq.q_{queue}
              WHERE message->>'callable' = ANY($1) ORDER BY msg_id LIMIT $2"
         );
-        let rows: Vec<(i64, Value, Option<Value>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        let rows = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(handlers)
             .bind(window)
             .fetch_all(&self.relaxed)
-            .await?;
+            .await;
+        let rows: Vec<(i64, Value, Option<Value>)> = match rows {
+            // No template has been registered in the namespace: it has no queue yet.
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
+                Vec::new()
+            }
+            rows => rows?,
+        };
         let mut waiting = Vec::with_capacity(rows.len());
         for (id, body, headers) in rows {
             match WaitingStep::read(id, body.clone(), headers.as_ref()) {
