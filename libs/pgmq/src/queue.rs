@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use serde_json::Value;
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::PgExecutor;
 
 use crate::Message;
 
@@ -153,22 +153,25 @@ impl Queue {
     /// The database says no.
     pub async fn park(
         &self,
-        connection: &mut PgConnection,
-        message: &Message,
+        executor: impl PgExecutor<'_>,
+        id: i64,
         reason: &str,
     ) -> Result<bool, sqlx::Error> {
-        let parked: Option<i64> = sqlx::query_scalar(
-            "SELECT pgmq.send($1 || '_dlq', $3, coalesce($4, '{}') || jsonb_build_object('reason', $5::text))
-             FROM pgmq.delete($1, ARRAY[$2::bigint])",
-        )
-        .bind(&self.0)
-        .bind(message.id)
-        .bind(&message.body)
-        .bind(&message.headers)
-        .bind(reason)
-        .fetch_optional(connection)
-        .await?;
-        tracing::error!(queue.name = %self, message.id, reason, "parked a message of {self} that cannot be worked off");
+        // The name has been checked: it cannot be anything but a table of PGMQ.
+        let sql = format!(
+            "WITH gone AS (DELETE FROM pgmq.q_{self} WHERE msg_id = $1 RETURNING message, headers)
+             SELECT pgmq.send($2, message, coalesce(headers, '{{}}') || jsonb_build_object('reason', $3::text))
+             FROM gone"
+        );
+        let parked: Option<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .bind(id)
+            .bind(format!("{self}_dlq"))
+            .bind(reason)
+            .fetch_optional(executor)
+            .await?;
+        if parked.is_some() {
+            tracing::error!(queue.name = %self, message.id = id, reason, "parked a message of {self} that cannot be worked off");
+        }
         Ok(parked.is_some())
     }
 }

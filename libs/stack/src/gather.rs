@@ -117,18 +117,34 @@ impl<S: Stage> Gather<S> {
         Ok(answer)
     }
 
-    /// Hands items in and waits for all their answers, in order.
+    /// Hands items in, each as soon as there is a place, and waits for all their answers, in order.
+    pub async fn call_in_turn(&self, items: impl IntoIterator<Item = S::Item>) -> Vec<Answer<S>> {
+        let mut submitted = Vec::new();
+        for item in items {
+            submitted.push(self.submit_in_turn(item).await);
+        }
+        answers(submitted).await
+    }
+
+    /// Hands items in and waits for all their answers, in order. What finds no place is refused.
     pub async fn call(&self, items: impl IntoIterator<Item = S::Item>) -> Vec<Answer<S>> {
         let submitted: Vec<_> = items.into_iter().map(|item| self.submit(item)).collect();
-        let mut answers = Vec::with_capacity(submitted.len());
-        for item in submitted {
-            answers.push(match item {
-                Ok(answer) => answer.await.unwrap_or(Err(Refused::Closed)),
-                Err(refused) => Err(refused),
-            });
-        }
-        answers
+        answers(submitted).await
     }
+}
+
+/// A place for an answer, or why there is none.
+type Submitted<A, E> = Result<oneshot::Receiver<Result<A, Refused<E>>>, Refused<E>>;
+
+async fn answers<A, E>(submitted: Vec<Submitted<A, E>>) -> Vec<Result<A, Refused<E>>> {
+    let mut answers = Vec::with_capacity(submitted.len());
+    for item in submitted {
+        answers.push(match item {
+            Ok(answer) => answer.await.unwrap_or(Err(Refused::Closed)),
+            Err(refused) => Err(refused),
+        });
+    }
+    answers
 }
 
 /// One lane: takes what has arrived, at most `bound` items, applies it, answers; until every sender is gone.

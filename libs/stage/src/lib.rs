@@ -11,6 +11,7 @@ mod hints;
 mod next;
 pub mod result;
 pub mod wire;
+mod work_off;
 
 pub use announcer::Announcer;
 pub use bounds::Bounded;
@@ -18,3 +19,4 @@ pub use database::Database;
 pub use errors::{refused, store_error};
 pub use hints::Hints;
 pub use next::{finalizer, step_enqueuer};
+pub use work_off::work_off;

@@ -166,11 +166,20 @@ impl Store {
             match taken {
                 Ok(message) => read.push(message),
                 Err(reason) => {
-                    let mut connection = self.durable.acquire().await?;
-                    queue.park(&mut connection, &message, &reason).await?;
+                    queue.park(&self.durable, message.id, &reason).await?;
                 }
             }
         }
         Ok(read)
+    }
+
+    /// Parks a message that cannot be worked off, with the reason.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn park(&self, queue: &'static str, id: i64, reason: &str) -> Result<(), StoreError> {
+        let queue = Queue::new(queue).expect("our own names fit");
+        queue.park(&self.durable, id, reason).await?;
+        Ok(())
     }
 }

@@ -1,11 +1,14 @@
 //! Ends tasks in which nothing moves any more, or says why they rest.
 
-use tasker_stack::gather::{Gather, Refused, Stage};
-use tasker_stage::{Announcer, Database};
+use tasker_stack::gather::{Gather, Stage};
+use tasker_stage::{Announcer, Database, work_off};
 use tasker_store::{Finalization, Store, StoreError};
 use tasker_trace::TraceContext;
 
 use crate::watches::Watches;
+
+/// What is read where no call came.
+pub const QUEUE: &str = "orchestration_task_finalizations";
 
 /// The verb.
 pub struct FinalizeTasks {
@@ -56,10 +59,6 @@ pub async fn read(
 ) -> Result<bool, StoreError> {
     let items = store.read_finalizations(i32::try_from(batch).unwrap_or(i32::MAX)).await?;
     let full = items.len() == batch;
-    let answers = tasks.call(items).await;
-    // What was refused is read again when it is no longer hidden, and parked when it was read too often.
-    Ok(full
-        && answers
-            .iter()
-            .all(|answer| !matches!(answer, Err(Refused::Overloaded | Refused::Closed))))
+    let items = items.into_iter().map(|item| (item.message_id, item)).collect();
+    Ok(work_off(store, QUEUE, items, tasks).await? && full)
 }

@@ -51,7 +51,7 @@ impl Finalizer {
         }
         let wake = Wake::default();
         let sweep = Sweep {
-            queue: "orchestration_task_finalizations",
+            queue: finalize_tasks::QUEUE,
             wake: wake.clone(),
             every: config.mesh.read_interval(),
             after_error: std::time::Duration::from_secs(1),

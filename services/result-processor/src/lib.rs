@@ -69,7 +69,7 @@ impl ResultProcessor {
             batch: config.bounds.batch,
         };
         let sweep = Sweep {
-            queue: "orchestration_step_results",
+            queue: queue::QUEUE,
             wake: wake.clone(),
             every: config.mesh.read_interval(),
             after_error: std::time::Duration::from_secs(1),

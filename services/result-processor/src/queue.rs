@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use tasker_stack::gather::{Gather, Refused};
-use tasker_stage::Database;
+use tasker_stack::gather::Gather;
+use tasker_stage::{Database, work_off};
 use tasker_store::{Completion, Failure, Held, Payload, QueuedResult, StoreError};
 
 use crate::{
     complete_steps::CompleteSteps,
     fail_steps::{FailSteps, Failed},
 };
+
+/// What is read where no call came.
+pub const QUEUE: &str = "orchestration_step_results";
 
 /// Reads the queue.
 pub struct QueuedResults {
@@ -26,15 +29,13 @@ impl QueuedResults {
         let results = self.database.store.read_queued_results(count).await?;
         let full = results.len() == self.batch;
         let (bad, good): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.failed);
-        let (good, bad) = tokio::join!(
-            self.good.call(good.into_iter().map(completion)),
-            self.bad.call(bad.into_iter().map(failed))
-        );
-        // What was refused is read again when it is no longer hidden, and parked when read too often.
-        let busy = |answer: &Result<_, Refused<_>>| {
-            matches!(answer, Err(Refused::Overloaded | Refused::Closed))
-        };
-        Ok(full && !good.iter().chain(&bad).any(busy))
+        let good = good.into_iter().map(|result| (result.message_id, completion(result))).collect();
+        let bad = bad.into_iter().map(|result| (result.message_id, failed(result))).collect();
+        let (good, bad) = tokio::try_join!(
+            work_off(&self.database.store, QUEUE, good, &self.good),
+            work_off(&self.database.store, QUEUE, bad, &self.bad)
+        )?;
+        Ok(full && good && bad)
     }
 }
 

@@ -5,11 +5,14 @@ use tasker_api::mesh::v1::{
     step_enqueuer_service_server::StepEnqueuerService,
 };
 use tasker_stack::{gather::Gather, sweep::Wake};
-use tasker_stage::{refused, wire};
+use tasker_stage::{refused, wire, work_off};
 use tasker_store::{Store, StoreError};
 use tonic::{Request, Response, Status};
 
 use crate::enqueue_steps::EnqueueSteps;
+
+/// What is read where no call came.
+pub const QUEUE: &str = "orchestration_ready_steps";
 
 /// The service's answers.
 pub struct ReadySteps {
@@ -47,7 +50,6 @@ pub async fn read(
 ) -> Result<bool, StoreError> {
     let items = store.read_ready_steps(i32::try_from(batch).unwrap_or(i32::MAX)).await?;
     let full = items.len() == batch;
-    let answers = steps.call(items).await;
-    // What was refused is read again when it is no longer hidden, and parked when read too often.
-    Ok(full && answers.iter().all(Result::is_ok))
+    let items = items.into_iter().map(|item| (item.message_id, item)).collect();
+    Ok(work_off(store, QUEUE, items, steps).await? && full)
 }

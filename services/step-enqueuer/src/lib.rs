@@ -76,7 +76,7 @@ impl StepEnqueuer {
         }
         let wake = Wake::default();
         let sweep = Sweep {
-            queue: "orchestration_ready_steps",
+            queue: enqueuer_service::QUEUE,
             wake: wake.clone(),
             every: config.mesh.read_interval(),
             after_error: Duration::from_secs(1),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    pin::pin,
     time::Duration,
 };
 
@@ -9,16 +10,19 @@ use tasker_api::{
     DeliveryToken, Invalid, field, status, time,
     v1::{
         Delivery, PollStepsRequest, PollStepsResponse, RenewLeasesRequest, RenewLeasesResponse,
-        work_response::Message,
+        WorkResponse, work_response::Message,
     },
 };
 use tasker_domain::{ErrorKind, SessionId};
 use tasker_stage::store_error;
 use tasker_store::{Held, StoreError};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{interval, sleep},
+};
 use tonic::Status;
 
-use crate::{hello, roster::Member, session::Sessions};
+use crate::{deliver::Deliveries, hello, roster::Member, session::Sessions};
 
 /// How long a poll may wait.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -50,8 +54,9 @@ impl Sessions {
         invalid.check()?;
         let credit = usize::try_from(request.max_steps).expect("its range has been checked");
 
+        let held = request.held;
         let (session, lost) = match session {
-            Some(session) => (session, self.keep(session, request.held).await?),
+            Some(session) => (session, self.keep(session, &held).await?),
             None => {
                 let session = SessionId::new();
                 let store = &self.deliveries.database.store;
@@ -72,27 +77,30 @@ impl Sessions {
             acknowledges: false,
             out,
         };
-        // A place of its own for each call: two calls of one session do not take each other's steps.
-        let place = SessionId::new();
-        self.deliveries.roster.join(place, member);
-        let deliveries = self.first_deliveries(&mut inbox, wait).await;
-        self.deliveries.roster.leave(place);
-        let deliveries = deliveries.into_iter().chain(rest(&mut inbox)).collect();
-        let session_ttl = Some(time::duration(self.liveness.session_ttl));
-        Ok(PollStepsResponse { session_id: session.to_string(), deliveries, session_ttl, lost })
+        let place = Place::take(&self.deliveries, member);
+        let mut taken = Taken { deliveries: Vec::new(), lost };
+        self.wait_for_deliveries(session, &held, wait, &mut inbox, &mut taken).await?;
+        place.leave();
+        taken.deliveries.extend(rest(&mut inbox));
+        Ok(PollStepsResponse {
+            session_id: session.to_string(),
+            deliveries: taken.deliveries,
+            session_ttl: Some(time::duration(self.liveness.session_ttl)),
+            lost: taken.lost,
+        })
     }
 
     /// Keeps a session and its leases alive.
     pub async fn renew(&self, request: RenewLeasesRequest) -> Result<RenewLeasesResponse, Status> {
         let session = field::id("session_id", &request.session_id)?;
-        let lost = self.keep(session, request.held).await?;
+        let lost = self.keep(session, &request.held).await?;
         let session_ttl = Some(time::duration(self.liveness.session_ttl));
         Ok(RenewLeasesResponse { session_ttl, lost })
     }
 
     /// Renews a session. What it does not name was never taken, and goes to others; returns what it
     /// names and has lost.
-    async fn keep(&self, session: SessionId, held: Vec<String>) -> Result<Vec<String>, Status> {
+    async fn keep(&self, session: SessionId, held: &[String]) -> Result<Vec<String>, Status> {
         let store = &self.deliveries.database.store;
         let alive = store.renew_sessions(&[session], self.liveness.session_ttl).await;
         if alive.map_err(|error| self.failed(&error))?.is_empty() {
@@ -103,7 +111,7 @@ impl Sessions {
         }
         let leases = store.leases_of(session).await.map_err(|error| self.failed(&error))?;
         let named: Vec<(String, Option<DeliveryToken>)> =
-            held.into_iter().map(|text| (text.clone(), text.parse().ok())).collect();
+            held.iter().map(|text| (text.clone(), text.parse().ok())).collect();
         let names: HashSet<_> =
             named.iter().filter_map(|(_, token)| token.map(|token| token.delivery_id)).collect();
         let owned: HashSet<_> = leases.iter().map(|(held, _)| held.delivery_id).collect();
@@ -117,16 +125,29 @@ impl Sessions {
         Ok(named.into_iter().filter(|(_, token)| !is_mine(token)).map(|(text, _)| text).collect())
     }
 
-    async fn first_deliveries(
+    /// Waits for something to run. The session is kept meanwhile, however long the call waits.
+    async fn wait_for_deliveries(
         &self,
-        inbox: &mut mpsc::Receiver<Result<tasker_api::v1::WorkResponse, Status>>,
+        session: SessionId,
+        held: &[String],
         wait: Duration,
-    ) -> Vec<Delivery> {
+        inbox: &mut mpsc::Receiver<Result<WorkResponse, Status>>,
+        taken: &mut Taken,
+    ) -> Result<(), Status> {
         // The queue is looked into at least once, even by a call that does not wait.
-        let wait = wait.max(Duration::from_millis(50));
-        tokio::select! {
-            () = self.drain.cancelled() => Vec::new(),
-            first = timeout(wait, inbox.recv()) => first.ok().flatten().map(deliveries_of).unwrap_or_default(),
+        let mut over = pin!(sleep(wait.max(Duration::from_millis(50))));
+        let mut ticks = interval(self.liveness.tick());
+        ticks.reset();
+        loop {
+            tokio::select! {
+                () = self.drain.cancelled() => return Ok(()),
+                () = &mut over => return Ok(()),
+                first = inbox.recv() => {
+                    taken.deliveries = first.map(deliveries_of).unwrap_or_default();
+                    return Ok(());
+                }
+                _ = ticks.tick() => taken.lost = self.keep(session, held).await?,
+            }
         }
     }
 
@@ -136,13 +157,51 @@ impl Sessions {
     }
 }
 
+/// What has come to a call.
+struct Taken {
+    deliveries: Vec<Delivery>,
+    /// Of what the worker holds, what it has lost.
+    lost: Vec<String>,
+}
+
+/// A place of its own for each call: two calls of one session do not take each other's steps.
+///
+/// Dropped before it is left, as when the caller hangs up, what it was given goes to others.
+struct Place<'a> {
+    deliveries: &'a Deliveries,
+    id: SessionId,
+}
+
+impl<'a> Place<'a> {
+    fn take(deliveries: &'a Deliveries, member: Member) -> Self {
+        let id = SessionId::new();
+        deliveries.roster.join(id, member);
+        Self { deliveries, id }
+    }
+
+    /// The worker is given what the place holds.
+    fn leave(self) {
+        self.deliveries.roster.leave(self.id);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let held = self.deliveries.roster.leave(self.id);
+        if !held.is_empty() {
+            let deliveries = self.deliveries.clone();
+            tokio::spawn(async move { deliveries.release(held, "the caller has gone").await });
+        }
+    }
+}
+
 /// What has come meanwhile.
-fn rest(inbox: &mut mpsc::Receiver<Result<tasker_api::v1::WorkResponse, Status>>) -> Vec<Delivery> {
+fn rest(inbox: &mut mpsc::Receiver<Result<WorkResponse, Status>>) -> Vec<Delivery> {
     inbox.close();
     std::iter::from_fn(|| inbox.try_recv().ok()).flat_map(deliveries_of).collect()
 }
 
-fn deliveries_of(response: Result<tasker_api::v1::WorkResponse, Status>) -> Vec<Delivery> {
+fn deliveries_of(response: Result<WorkResponse, Status>) -> Vec<Delivery> {
     match response.ok().and_then(|response| response.message) {
         Some(Message::Deliver(deliver)) => deliver.deliveries,
         _ => Vec::new(),

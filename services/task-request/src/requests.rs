@@ -21,6 +21,8 @@ use crate::{
     resolve,
 };
 
+/// Where programs put their requests.
+const QUEUE: &str = "orchestration_task_requests";
 /// What is read at once.
 const BATCH: i32 = 100;
 /// How long a message that was read is hidden.
@@ -61,13 +63,17 @@ pub struct Requests {
 impl Requests {
     pub async fn run(self, every: Option<Duration>, drain: tokio_util::sync::CancellationToken) {
         let sweep = Sweep {
-            queue: "orchestration_task_requests",
+            queue: QUEUE,
             wake: Wake::default(),
             every,
             after_error: Duration::from_secs(1),
         };
-        let queue = Queue::new(sweep.queue).expect("our own names fit");
+        let queue = Queue::new(QUEUE).expect("our own names fit");
         sweep.run(drain, || self.read(&queue)).await;
+    }
+
+    async fn park(&self, message: &Message, reason: &str) -> Result<(), StoreError> {
+        self.database.store.park(QUEUE, message.id, reason).await
     }
 
     /// Works one batch off. Says whether there may be more.
@@ -77,12 +83,12 @@ impl Requests {
         let mut submitted: Vec<(Message, oneshot::Receiver<_>)> = Vec::new();
         for message in messages {
             match self.request(&message).await {
-                Ok(request) => match self.births.submit(request) {
+                Ok(request) => match self.births.submit_in_turn(request).await {
                     Ok(answer) => submitted.push((message, answer)),
                     // It is read again when it is no longer hidden.
                     Err(_) => return Ok(false),
                 },
-                Err(Bad::Message(reason)) => self.park(queue, &message, &reason).await?,
+                Err(Bad::Message(reason)) => self.park(&message, &reason).await?,
                 Err(Bad::Time) => return Ok(false),
             }
         }
@@ -90,14 +96,13 @@ impl Requests {
             match answer.await.unwrap_or(Err(Refused::Closed)) {
                 Ok(Outcome::Born(_)) => {}
                 Ok(Outcome::Exists(task)) => {
-                    self.park(queue, &message, &format!("the same task exists already: {task}"))
-                        .await?;
+                    self.park(&message, &format!("the same task exists already: {task}")).await?;
                 }
                 Err(Refused::Failed(error)) if !error.is_unavailable() => {
-                    self.park(queue, &message, &error.to_string()).await?;
+                    self.park(&message, &error.to_string()).await?;
                 }
                 Err(Refused::Panicked) => {
-                    self.park(queue, &message, "it could not be worked off").await?;
+                    self.park(&message, "it could not be worked off").await?;
                 }
                 Err(_) => return Ok(false),
             }
@@ -143,12 +148,6 @@ impl Requests {
             })?;
         request.task.message_id = Some(message.id);
         Ok(request)
-    }
-
-    async fn park(&self, queue: &Queue, message: &Message, reason: &str) -> Result<(), StoreError> {
-        let mut connection = self.database.store.pool().acquire().await?;
-        queue.park(&mut connection, message, reason).await?;
-        Ok(())
     }
 }
 

@@ -62,12 +62,10 @@ impl Store {
         };
         let mut waiting = Vec::with_capacity(rows.len());
         for (id, body, headers) in rows {
-            match WaitingStep::read(id, body.clone(), headers.as_ref()) {
+            match WaitingStep::read(id, body, headers.as_ref()) {
                 Ok(step) => waiting.push(step),
                 Err(reason) => {
-                    let message = tasker_pgmq::Message { id, reads: 0, body, headers };
-                    let mut connection = self.durable.acquire().await?;
-                    queue.park(&mut connection, &message, &reason).await?;
+                    queue.park(&self.durable, id, &reason).await?;
                 }
             }
         }
