@@ -1,5 +1,6 @@
 -- Ends leases that their workers have lost: LeaseExpired. A lost lease is a failed result like any
--- other, and goes to result-processor by queue.
+-- other, and goes to result-processor by queue; but not under the worker's delivery: if its own result
+-- comes late, it was not taken before.
 WITH locked AS (
     SELECT task_id, ordinal, item.delivery_id, item.error_type, item.error_message
     FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[])
@@ -9,12 +10,12 @@ WITH locked AS (
 ), moved AS (
     UPDATE steps
     SET state = step_state_after(steps.state, 'LeaseExpired'), delivery_id = NULL,
-        accepted_delivery_id = locked.delivery_id
+        accepted_delivery_id = gen_random_uuid()
     FROM locked
     WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
       AND steps.delivery_id = locked.delivery_id
       AND step_state_after(steps.state, 'LeaseExpired') IS NOT NULL
-    RETURNING locked.*, steps.attempt, steps.state
+    RETURNING locked.*, steps.attempt, steps.state, steps.accepted_delivery_id
 ), freed AS (
     DELETE FROM leases USING moved
     WHERE (leases.task_id, leases.ordinal) = (moved.task_id, moved.ordinal)
@@ -28,7 +29,7 @@ WITH locked AS (
 ), queued AS (
     INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', moved.task_id, 'ordinal', ordinal, 'delivery_id', delivery_id,
+        jsonb_build_object('task_id', moved.task_id, 'ordinal', ordinal, 'delivery_id', accepted_delivery_id,
             'attempt', attempt, 'failed', true, 'error_type', error_type, 'retryable', true,
             'at_once', true, 'worker_id', $6::text),
         jsonb_build_object('traceparent', traceparent)

@@ -1,6 +1,7 @@
 //! Tasks as operators and clients see them.
 
 use chrono::{DateTime, Utc};
+use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
 use tasker_domain::{StepCounts, TaskId, TaskState};
 use uuid::Uuid;
 
@@ -67,6 +68,13 @@ pub struct TaskFilter {
     pub correlation_id: String,
 }
 
+/// What every read of a task selects.
+const COLUMNS: &str =
+    "SELECT task_id, search.namespace, search.name, search.version, tasks.state::text AS state,
+    priority, total, ready, in_flight, waiting_for_retry, failed, satisfied,
+    created_at, ended_at, correlation_id
+FROM task_search AS search JOIN tasks USING (task_id)";
+
 impl Store {
     /// Tasks, newest first, older than `before`.
     ///
@@ -78,8 +86,43 @@ impl Store {
         before: Option<TaskId>,
         count: i64,
     ) -> Result<Vec<TaskRow>, StoreError> {
-        let states: Vec<String> = filter.states.iter().map(ToString::to_string).collect();
-        self.read_tasks(filter, &states, None, before, count).await
+        // Put together from the filters that there are, so that each finds its index.
+        let mut query = QueryBuilder::<Postgres>::new(COLUMNS);
+        query.push(" WHERE true");
+        let texts = [
+            (" AND search.namespace = ", &filter.namespace),
+            (" AND search.name = ", &filter.name),
+            (" AND search.version = ", &filter.version),
+            (" AND correlation_id <> '' AND correlation_id = ", &filter.correlation_id),
+        ];
+        for (condition, text) in texts {
+            if !text.is_empty() {
+                query.push(condition).push_bind(text);
+            }
+        }
+        if !filter.states.is_empty() {
+            let rests =
+                |state: &&TaskState| state.is_end() || **state == TaskState::BlockedByFailures;
+            let (resting, moving): (Vec<_>, Vec<_>) = filter.states.iter().partition(rests);
+            let names = |states: Vec<&TaskState>| {
+                states.iter().map(ToString::to_string).collect::<Vec<_>>()
+            };
+            query.push(" AND (rests_in = ANY(").push_bind(names(resting)).push("::task_state[])");
+            query.push(" OR (rests_in IS NULL AND tasks.state = ANY(").push_bind(names(moving));
+            query.push("::task_state[])))");
+        }
+        if let Some(after) = filter.created_after {
+            query.push(" AND created_at > ").push_bind(after);
+        }
+        if let Some(before) = filter.created_before {
+            query.push(" AND created_at < ").push_bind(before);
+        }
+        if let Some(before) = before {
+            query.push(" AND task_id < ").push_bind(before.0);
+        }
+        query.push(" ORDER BY task_id DESC LIMIT ").push_bind(count);
+        let rows = query.build().fetch_all(&self.relaxed).await?;
+        rows.iter().map(task_row).collect()
     }
 
     /// Where a task stands.
@@ -87,68 +130,10 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn task(&self, task: TaskId) -> Result<Option<TaskRow>, StoreError> {
-        Ok(self.read_tasks(&TaskFilter::default(), &[], Some(task), None, 1).await?.pop())
-    }
-
-    async fn read_tasks(
-        &self,
-        filter: &TaskFilter,
-        states: &[String],
-        one: Option<TaskId>,
-        before: Option<TaskId>,
-        count: i64,
-    ) -> Result<Vec<TaskRow>, StoreError> {
-        let rows = sqlx::query!(
-            r#"SELECT task_id, search.namespace, search.name, search.version, tasks.state::text AS "state!",
-                priority, total, ready, in_flight, waiting_for_retry, failed, satisfied,
-                created_at, ended_at, correlation_id
-            FROM task_search AS search JOIN tasks USING (task_id)
-            WHERE ($1 = '' OR search.namespace = $1) AND ($2 = '' OR search.name = $2)
-              AND ($3 = '' OR search.version = $3)
-              AND ($4::text[] = '{}' OR tasks.state::text = ANY($4))
-              AND ($5::timestamptz IS NULL OR created_at > $5)
-              AND ($6::timestamptz IS NULL OR created_at < $6)
-              AND ($7 = '' OR correlation_id = $7)
-              AND ($8::uuid IS NULL OR task_id = $8)
-              AND ($9::uuid IS NULL OR task_id < $9)
-            ORDER BY task_id DESC LIMIT $10"#,
-            filter.namespace,
-            filter.name,
-            filter.version,
-            states,
-            filter.created_after,
-            filter.created_before,
-            filter.correlation_id,
-            one.map(|task| task.0),
-            before.map(|task| task.0),
-            count
-        )
-        .fetch_all(&self.relaxed)
-        .await?;
-        let corrupt = |what: String| StoreError::Corrupt { table: "tasks", what };
-        rows.into_iter()
-            .map(|row| {
-                Ok(TaskRow {
-                    task_id: TaskId(row.task_id),
-                    namespace: row.namespace,
-                    name: row.name,
-                    version: row.version,
-                    state: row.state.parse().map_err(|error| corrupt(format!("{error}")))?,
-                    priority: row.priority,
-                    counts: StepCounts {
-                        total: row.total,
-                        ready: row.ready,
-                        in_flight: row.in_flight,
-                        waiting_for_retry: row.waiting_for_retry,
-                        failed: row.failed,
-                        satisfied: row.satisfied,
-                    },
-                    created_at: row.created_at,
-                    ended_at: row.ended_at,
-                    correlation_id: row.correlation_id,
-                })
-            })
-            .collect()
+        let mut query = QueryBuilder::<Postgres>::new(COLUMNS);
+        query.push(" WHERE task_id = ").push_bind(task.0);
+        let row = query.build().fetch_optional(&self.relaxed).await?;
+        row.as_ref().map(task_row).transpose()
     }
 
     /// What a list leaves out of a task.
@@ -191,4 +176,28 @@ impl Store {
                 .await?;
         Ok(rows.into_iter().map(|row| (row.task_id, row.template_id)).collect())
     }
+}
+
+fn task_row(row: &PgRow) -> Result<TaskRow, StoreError> {
+    let state: String = row.try_get("state")?;
+    let corrupt = |what: String| StoreError::Corrupt { table: "tasks", what };
+    Ok(TaskRow {
+        task_id: TaskId(row.try_get("task_id")?),
+        namespace: row.try_get("namespace")?,
+        name: row.try_get("name")?,
+        version: row.try_get("version")?,
+        state: state.parse().map_err(|error| corrupt(format!("{error}")))?,
+        priority: row.try_get("priority")?,
+        counts: StepCounts {
+            total: row.try_get("total")?,
+            ready: row.try_get("ready")?,
+            in_flight: row.try_get("in_flight")?,
+            waiting_for_retry: row.try_get("waiting_for_retry")?,
+            failed: row.try_get("failed")?,
+            satisfied: row.try_get("satisfied")?,
+        },
+        created_at: row.try_get("created_at")?,
+        ended_at: row.try_get("ended_at")?,
+        correlation_id: row.try_get("correlation_id")?,
+    })
 }
