@@ -39,8 +39,10 @@ struct Progress {
     task: TaskId,
     /// The last transition told.
     told: i64,
-    /// The last that no crash can undo: what a cursor names.
-    durable: i64,
+    /// Where the watch begins.
+    from: Cursor,
+    /// After the last event told that no crash can undo.
+    durable: Cursor,
     ended: bool,
     pending: std::collections::VecDeque<WatchTaskResponse>,
 }
@@ -52,21 +54,20 @@ impl Watcher {
         request: WatchTaskRequest,
     ) -> Result<impl Stream<Item = Result<WatchTaskResponse, Status>> + use<>, Status> {
         let task = field::task_id(&request.task_id)?;
-        let after = match request.cursor.as_str() {
-            "" => 0,
+        let from: Cursor = match request.cursor.as_str() {
+            "" => Cursor::default(),
             cursor => cursor
                 .parse()
-                .ok()
-                .filter(|after| *after >= 0)
-                .ok_or_else(|| Invalid::field("cursor", "give the cursor of an event"))?,
+                .map_err(|NotACursor| Invalid::field("cursor", "give the cursor of an event"))?,
         };
         let watch = self.listen(task).await?;
         let progress = Progress {
             watcher: self.clone(),
             watch,
             task,
-            told: after,
-            durable: after,
+            told: from.before(),
+            from,
+            durable: from,
             ended: false,
             pending: std::collections::VecDeque::new(),
         };
@@ -165,17 +166,58 @@ impl Progress {
                 events.into_iter().map(|event| step_moved(event, name, *attempt, &reason)).collect()
             }
         };
-        if is_durable(transition) {
-            self.durable = transition.id;
+        let durable = is_durable(transition);
+        for (events, moved) in (1..).zip(moves) {
+            if durable {
+                self.durable = Cursor { transition: transition.id, events };
+            }
+            // The rest of a transition whose beginning was told before.
+            if transition.id == self.from.transition && events <= self.from.events {
+                continue;
+            }
+            self.pending.push_back(WatchTaskResponse {
+                cursor: self.durable.to_string(),
+                time: Some(time::timestamp(transition.occurred_at)),
+                actor: transition.actor.clone(),
+                transition: Some(moved),
+            });
         }
-        let cursor = self.durable.to_string();
-        self.pending.extend(moves.into_iter().map(|moved| WatchTaskResponse {
-            cursor: cursor.clone(),
-            time: Some(time::timestamp(transition.occurred_at)),
-            actor: transition.actor.clone(),
-            transition: Some(moved),
-        }));
         Ok(())
+    }
+}
+
+/// After so many events of a transition: a watcher may be cut off between two events of one commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Cursor {
+    transition: i64,
+    events: u32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct NotACursor;
+
+impl Cursor {
+    /// The last transition that is not to be told again.
+    fn before(self) -> i64 {
+        self.transition.saturating_sub(1)
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.transition, self.events)
+    }
+}
+
+impl std::str::FromStr for Cursor {
+    type Err = NotACursor;
+
+    fn from_str(text: &str) -> Result<Self, NotACursor> {
+        let (transition, events) = text.split_once('-').ok_or(NotACursor)?;
+        // No sign: only what we have written ourselves.
+        let id: u64 = transition.parse().map_err(|_| NotACursor)?;
+        let transition = id.try_into().map_err(|_| NotACursor)?;
+        Ok(Self { transition, events: events.parse().map_err(|_| NotACursor)? })
     }
 }
 
