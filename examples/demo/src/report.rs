@@ -6,6 +6,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_C
 
 use crate::{cases::Case, follow::Outcome};
 
+/// Columns of a terminal that a table can be read on.
+const NARROWEST: u16 = 60;
+
 pub(crate) fn print(cases: &[Case], outcomes: &[Outcome]) -> std::io::Result<()> {
     let mut table = Table::new();
     table
@@ -20,6 +23,10 @@ pub(crate) fn print(cases: &[Case], outcomes: &[Outcome]) -> std::io::Result<()>
             judged(case, outcome),
             milliseconds(outcome.latency),
         ]);
+    }
+    // Some terminals do not know how wide they are.
+    if table.width().is_some_and(|width| width < NARROWEST) {
+        table.set_content_arrangement(ContentArrangement::Disabled);
     }
     if let Some(latency) = table.column_mut(4) {
         latency.set_cell_alignment(CellAlignment::Right);
