@@ -264,6 +264,14 @@ impl Mesh {
         }
     }
 
+    /// The services' processes, by name.
+    pub fn process_ids(&self) -> Vec<(String, u32)> {
+        let of = |((service, _), replica): (&(Service, usize), &Replica)| {
+            (service.name().to_owned(), replica.program.process_id())
+        };
+        self.processes.iter().map(of).collect()
+    }
+
     fn replica(&self, service: Service, replica: usize) -> &Replica {
         let found = self.processes.get(&(service, replica));
         found.unwrap_or_else(|| panic!("there is no process {} {replica}", service.name()))

@@ -94,6 +94,14 @@ impl Program {
         }
     }
 
+    /// Its process number.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn process_id(&self) -> u32 {
+        self.process().child.as_ref().expect("a running program was to be named").id()
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics

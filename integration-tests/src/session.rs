@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use tasker_api::v1::{
-    Delivery, DeliveryAck, Drain, Hello, Nack, Payload, Ping, ResultVerdict, Results, StepResult,
-    Welcome, WorkRequest, WorkResponse, step_result::Outcome, work_request, work_response,
-    worker_service_client::WorkerServiceClient,
+    Delivery, DeliveryAck, Drain, Hello, Nack, Payload, Ping, Pong, ResultVerdict, Results,
+    StepResult, Welcome, WorkRequest, WorkResponse, step_result::Outcome, work_request,
+    work_response, worker_service_client::WorkerServiceClient,
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Not one of the regular pings.
+const OUR_PING: i64 = -1;
 
 /// A session that does only what it is told, but for its pings. Dropped, its stream is cut.
 #[derive(Debug)]
@@ -73,7 +75,7 @@ impl Session {
         }
     }
 
-    /// Waits for the next delivery, and acknowledges it.
+    /// Waits for the next delivery, and acknowledges it; returns when the server knows.
     ///
     /// # Panics
     /// There is none in time.
@@ -81,6 +83,9 @@ impl Session {
         let delivery = self.delivery().await;
         let tokens = vec![delivery.delivery_token.clone()];
         self.say(work_request::Message::DeliveryAck(DeliveryAck { delivery_tokens: tokens })).await;
+        self.say(work_request::Message::Ping(Ping { sequence: OUR_PING })).await;
+        // The server takes what it is told in turn.
+        while self.hear().await != work_response::Message::Pong(Pong { sequence: OUR_PING }) {}
         delivery
     }
 

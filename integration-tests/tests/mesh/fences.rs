@@ -10,7 +10,7 @@ use tasker_client::{
     },
 };
 use tasker_integration_tests::{Mesh, Session, success, until};
-use tonic::Code;
+use tonic::{Code, Request};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const YAML: &str = "{namespace: fences, name: one_step, version: 1.0.0,
@@ -19,7 +19,9 @@ const YAML: &str = "{namespace: fences, name: one_step, version: 1.0.0,
 in_both_shapes![
     a_result_sent_twice_is_taken_once,
     a_delivery_that_is_not_acknowledged_goes_to_another_worker_at_no_cost,
+    a_delivery_that_is_cut_off_before_its_acknowledgement_costs_no_attempt,
     a_delivery_given_back_costs_no_attempt,
+    a_poll_whose_caller_hangs_up_takes_no_step_with_it,
     a_worker_that_connects_again_keeps_its_delivery,
     a_task_can_be_run_by_unary_calls_alone,
 ];
@@ -31,6 +33,17 @@ async fn submit(client: &Client) -> String {
 
 fn hello(worker: &str) -> Hello {
     Session::hello(worker, "fences", &["only"], 1)
+}
+
+fn poll(worker: &str) -> PollStepsRequest {
+    PollStepsRequest {
+        worker_id: worker.to_owned(),
+        namespaces: vec!["fences".to_owned()],
+        handlers: vec!["only".to_owned()],
+        max_steps: 1,
+        wait: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
+        ..PollStepsRequest::default()
+    }
 }
 
 async fn result_of(client: &Client, task_id: &str) -> String {
@@ -116,6 +129,20 @@ async fn a_delivery_that_is_not_acknowledged_goes_to_another_worker_at_no_cost(m
     assert_eq!(result_of(&client, &task_id).await, "2");
 }
 
+async fn a_delivery_that_is_cut_off_before_its_acknowledgement_costs_no_attempt(mesh: &Mesh) {
+    let client = mesh.client();
+    let task_id = submit(&client).await;
+    let mut cut_off = Session::open(mesh.channel().await, hello("cut off")).await.unwrap();
+    let lost = cut_off.delivery().await;
+    drop(cut_off);
+    let mut other = Session::open(mesh.channel().await, hello("other")).await.unwrap();
+    let taken = other.take().await;
+    assert_eq!((lost.attempt, taken.attempt), (1, 1));
+    let good = other.report(success(&taken.delivery_token, "1")).await;
+    assert_eq!(good, ResultVerdict::Committed);
+    completes(&client, &task_id).await;
+}
+
 async fn a_delivery_given_back_costs_no_attempt(mesh: &Mesh) {
     let client = mesh.client();
     let task_id = submit(&client).await;
@@ -150,18 +177,29 @@ async fn a_worker_that_connects_again_keeps_its_delivery(mesh: &Mesh) {
     assert_eq!(client.get_step(&task_id, "only").await.unwrap().attempt, 1);
 }
 
+async fn a_poll_whose_caller_hangs_up_takes_no_step_with_it(mesh: &Mesh) {
+    let client = mesh.client();
+    client.register_template(YAML).await.unwrap();
+    let mut worker = WorkerServiceClient::new(mesh.channel().await);
+    let mut request = Request::new(PollStepsRequest { max_steps: 1_000, ..poll("hangs up") });
+    request.set_timeout(Duration::from_millis(500));
+    let polled = worker.poll_steps(request).await;
+    assert!(polled.is_err(), "there was nothing to wait for: {polled:?}");
+    // With the most room of all it would get every step, were it still there.
+    let task_id = submit(&client).await;
+    let mut other = Session::open(mesh.channel().await, hello("other")).await.unwrap();
+    let taken = other.take().await;
+    assert_eq!(taken.attempt, 1);
+    let good = other.report(success(&taken.delivery_token, "1")).await;
+    assert_eq!(good, ResultVerdict::Committed);
+    completes(&client, &task_id).await;
+}
+
 async fn a_task_can_be_run_by_unary_calls_alone(mesh: &Mesh) {
     let client = mesh.client();
     let task_id = submit(&client).await;
     let mut worker = WorkerServiceClient::new(mesh.channel().await);
-    let poll = PollStepsRequest {
-        worker_id: "unary".to_owned(),
-        namespaces: vec!["fences".to_owned()],
-        handlers: vec!["only".to_owned()],
-        max_steps: 10,
-        wait: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
-        ..PollStepsRequest::default()
-    };
+    let poll = PollStepsRequest { max_steps: 10, ..poll("unary") };
     let polled = worker.poll_steps(poll.clone()).await.unwrap().into_inner();
     assert_eq!(polled.deliveries.len(), 1);
     let token = polled.deliveries[0].delivery_token.clone();
@@ -191,14 +229,7 @@ async fn what_a_polling_worker_does_not_name_any_more_goes_to_others() {
     let client = mesh.client();
     let task_id = submit(&client).await;
     let mut worker = WorkerServiceClient::new(mesh.channel().await);
-    let poll = PollStepsRequest {
-        worker_id: "forgetful".to_owned(),
-        namespaces: vec!["fences".to_owned()],
-        handlers: vec!["only".to_owned()],
-        max_steps: 1,
-        wait: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
-        ..PollStepsRequest::default()
-    };
+    let poll = poll("forgetful");
     let first = worker.poll_steps(poll.clone()).await.unwrap().into_inner();
     assert_eq!(first.deliveries.len(), 1);
     let session_id = first.session_id;

@@ -189,6 +189,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let held = self.deliveries.roster.leave(self.id);
         if !held.is_empty() {
+            let held = held.into_iter().map(|holding| holding.held).collect();
             let deliveries = self.deliveries.clone();
             tokio::spawn(async move { deliveries.release(held, "the caller has gone").await });
         }

@@ -67,7 +67,7 @@ impl Roster {
     }
 
     /// Lets a worker go. Returns what it holds.
-    pub fn leave(&self, session: SessionId) -> Vec<Held> {
+    pub fn leave(&self, session: SessionId) -> Vec<Holding> {
         let mut inner = self.lock();
         let Some(member) = inner.members.remove(&session) else { return Vec::new() };
         for namespace in &member.namespaces {
@@ -83,7 +83,7 @@ impl Roster {
                 inner.waiting.remove(namespace);
             }
         }
-        member.holding.into_values().map(|holding| holding.held).collect()
+        member.holding.into_values().collect()
     }
 
     /// The sessions that live as long as their streams here.

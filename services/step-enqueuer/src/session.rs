@@ -267,9 +267,14 @@ impl Session {
         Ok(())
     }
 
-    /// A worker that is done gives its session up; one that may come back keeps it for a while.
+    /// A worker that is done gives its session up; one that may come back keeps it for a while, and
+    /// what it has acknowledged with it.
     async fn leave(self) {
-        let held = self.roster().leave(self.id);
+        let holding = self.roster().leave(self.id);
+        let (held, never_begun): (Vec<_>, Vec<_>) =
+            holding.into_iter().partition(|holding| holding.acknowledged);
+        let never_begun = never_begun.into_iter().map(|holding| holding.held).collect();
+        self.all.deliveries.release(never_begun, "not acknowledged").await;
         let store = &self.all.deliveries.database.store;
         let left = if self.draining || held.is_empty() {
             store.end_session(self.id).await
