@@ -8,7 +8,7 @@ use crate::{Store, StoreError};
 /// One commit's worth of moves, of the task or of one step.
 #[derive(Debug, Clone)]
 pub struct Transition {
-    /// Grows within a task.
+    /// Grows within a task, in the order of commits: who has seen one has seen all before it.
     pub id: i64,
     /// When.
     pub occurred_at: DateTime<Utc>,

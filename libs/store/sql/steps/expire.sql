@@ -2,11 +2,13 @@
 -- other, and goes to result-processor by queue; but not under the worker's delivery: if its own result
 -- comes late, it was not taken before.
 WITH locked AS (
-    SELECT task_id, ordinal, item.delivery_id, item.error_type, item.error_message
+    -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
+    SELECT task_id, ordinal, item.delivery_id, item.error_type, item.error_message, tasks.watched
     FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[])
         AS item (task_id, ordinal, delivery_id, error_type, error_message)
+    JOIN tasks USING (task_id)
     JOIN steps USING (task_id, ordinal)
-    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF steps
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
 ), moved AS (
     UPDATE steps
     SET state = step_state_after(steps.state, 'LeaseExpired'), delivery_id = NULL,
@@ -38,5 +40,4 @@ WITH locked AS (
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
     SELECT task_id, ordinal, '{LeaseExpired}', state, attempt, $6, error_message FROM moved
 )
-SELECT moved.task_id AS "task_id!", moved.delivery_id AS "delivery_id!", tasks.watched AS "watched!"
-FROM moved JOIN tasks USING (task_id)
+SELECT task_id AS "task_id!", delivery_id AS "delivery_id!", watched AS "watched!" FROM moved

@@ -1,6 +1,7 @@
 -- Takes results while result-processor cannot be reached, behind the same fence:
 -- EnqueueForOrchestration or EnqueueAsErrorForOrchestration. They are judged from the queue.
 WITH judged AS (
+    -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
     SELECT item.*, CASE
         WHEN steps.delivery_id = item.delivery_id
             AND step_state_after(steps.state, 'EnqueueForOrchestration') IS NOT NULL THEN 'committed'
@@ -14,8 +15,9 @@ WITH judged AS (
         task_id, ordinal, delivery_id, content_type, data, metadata,
         error_type, error_message, retryable, retry_after_ms, worker_id, traceparent, position
     )
+    JOIN tasks USING (task_id)
     JOIN steps USING (task_id, ordinal)
-    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF steps
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
 ), moved AS (
     UPDATE steps
     SET state = CASE

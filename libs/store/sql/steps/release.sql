@@ -1,10 +1,12 @@
 -- Takes deliveries back that were never begun, and puts their steps into their queues: Release.
 WITH locked AS (
+    -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
     SELECT task_id, ordinal, item.delivery_id, item.reason
     FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[])
         AS item (task_id, ordinal, delivery_id, reason)
+    JOIN tasks USING (task_id)
     JOIN steps USING (task_id, ordinal)
-    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF steps
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
 ), moved AS (
     UPDATE steps
     SET state = step_state_after(steps.state, 'Release'), attempt = attempt - 1, delivery_id = NULL

@@ -7,8 +7,10 @@ WITH taken AS (
         AS item (message_id, task_id, ordinal, delivery_id, session_id, timeout_ms)
         USING (message_id)
 ), locked AS (
-    SELECT taken.* FROM taken JOIN steps USING (task_id, ordinal)
-    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF steps
+    -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
+    SELECT taken.*, tasks.watched
+    FROM taken JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
 ), moved AS (
     UPDATE steps
     SET state = step_state_after(steps.state, 'Start'), attempt = attempt + 1,
@@ -25,7 +27,6 @@ WITH taken AS (
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
     SELECT task_id, ordinal, '{Start}', state, attempt, $8 FROM moved
 )
-SELECT moved.task_id AS "task_id!", moved.ordinal AS "ordinal!", moved.delivery_id AS "delivery_id!",
-    moved.name AS "name!", moved.attempt AS "attempt!", moved.max_attempts AS "max_attempts!",
-    tasks.watched AS "watched!"
-FROM moved JOIN tasks USING (task_id)
+SELECT task_id AS "task_id!", ordinal AS "ordinal!", delivery_id AS "delivery_id!", name AS "name!",
+    attempt AS "attempt!", max_attempts AS "max_attempts!", watched AS "watched!"
+FROM moved

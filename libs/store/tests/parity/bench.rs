@@ -20,6 +20,12 @@ pub(crate) struct Bench {
     _database: TestDatabase,
 }
 
+/// A statement on its way.
+pub(crate) struct AMove {
+    process: i32,
+    _transaction: sqlx::Transaction<'static, sqlx::Postgres>,
+}
+
 /// A step that a verb is about to be tried on.
 pub(crate) struct AStep {
     pub(crate) ready: ReadyStep,
@@ -118,6 +124,30 @@ impl Bench {
         .unwrap();
         let last = last.map(|(events, state)| (events, state.parse().unwrap()));
         (state.parse().unwrap(), last)
+    }
+
+    /// Another statement, that moves the step's task and has not committed.
+    pub(crate) async fn begin_a_move_of(&self, step: &AStep) -> AMove {
+        let mut transaction = self.pool.begin().await.unwrap();
+        let process = sqlx::query_scalar(
+            "SELECT pg_backend_pid() FROM tasks WHERE task_id = $1 FOR NO KEY UPDATE",
+        )
+        .bind(step.held.task_id)
+        .fetch_one(&mut *transaction)
+        .await
+        .unwrap();
+        AMove { process, _transaction: transaction }
+    }
+
+    pub(crate) async fn somebody_waits_for(&self, other: &AMove) {
+        let waits =
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))";
+        while !sqlx::query_scalar::<_, bool>(waits)
+            .bind(other.process)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+        {}
     }
 
     async fn a_task(&self) -> ReadyStep {

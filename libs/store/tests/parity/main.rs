@@ -82,3 +82,20 @@ async fn the_database_guards_every_transition() {
         }
     }
 }
+
+/// Who follows a task goes by the numbers of its transitions. A lower one that is committed later, by
+/// a statement that began earlier, would never be told.
+#[tokio::test]
+async fn moves_of_one_task_are_numbered_in_the_order_of_their_commits() {
+    let bench = Bench::new().await;
+    for verb in Verb::ALL {
+        let state =
+            StepState::ALL.into_iter().find(|state| verb.expected(*state).is_some()).unwrap();
+        let step = bench.a_step(verb, state).await;
+        let other = bench.begin_a_move_of(&step).await;
+        tokio::select! {
+            () = verb.apply(&bench, &step) => panic!("{verb:?} does not wait for another move of its task"),
+            () = bench.somebody_waits_for(&other) => {}
+        }
+    }
+}
