@@ -29,7 +29,7 @@ impl Database {
         Ok(Self(PgPoolOptions::new().max_connections(1).connect(url).await?))
     }
 
-    /// Reads the counters. Backends report theirs at most once a second: wait before the last look.
+    /// Reads the counters. Idle backends report theirs after ten seconds: wait before the last look.
     pub async fn counters(&self) -> Result<Counters> {
         let row = sqlx::query(
             "SELECT xact_commit + xact_rollback, tup_inserted + tup_updated + tup_deleted,

@@ -19,8 +19,8 @@ pub async fn while_idle(
     running: &[(String, u32)],
     time: Duration,
 ) -> Result<Quiet> {
-    // What came before is done, and counted.
-    sleep(Duration::from_secs(5)).await;
+    // What came before is done, and counted: idle backends report after ten seconds.
+    sleep(Duration::from_secs(11)).await;
     let commits = |database: &Database| {
         let pool = database.0.clone();
         async move {

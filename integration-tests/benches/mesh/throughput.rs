@@ -9,8 +9,8 @@ use tokio::time::sleep;
 
 use crate::database::{Database, Spent};
 
-/// Longer than backends take to report their counters.
-const REPORTED: Duration = Duration::from_millis(2_500);
+/// Longer than idle backends take to report their counters.
+const REPORTED: Duration = Duration::from_secs(11);
 
 pub struct Run {
     /// From the first request to the last answer.

@@ -55,11 +55,13 @@ impl Store {
     pub fn connect_lazy(options: &Options) -> Result<Self, StoreError> {
         let durable = PgConnectOptions::from_str(&options.url)?
             .application_name(&options.application_name)
-            // A plan made while a table was small must not scan it when it has grown; and no
-            // statement may hold its locks for ever.
+            // Planned once: with a plan for each call, planning is most of what a statement costs. And a
+            // plan made while a table was small must not scan it when it has grown.
+            // No statement may hold its locks for ever.
             .options([
                 ("enable_seqscan", "off"),
                 ("jit", "off"),
+                ("plan_cache_mode", "force_generic_plan"),
                 ("client_min_messages", "warning"),
                 ("statement_timeout", "30s"),
             ]);
