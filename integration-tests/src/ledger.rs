@@ -30,6 +30,12 @@ impl Ledger {
         number.unwrap_or_else(|error| panic!("{statement}: {error}"))
     }
 
+    /// Puts a message into a queue.
+    pub async fn send(&self, queue: &str, message: &str) {
+        let sent = sqlx::query("SELECT pgmq.send($1, $2::jsonb)").bind(queue).bind(message);
+        sent.execute(&self.pool).await.unwrap_or_else(|error| panic!("{queue}: {error}"));
+    }
+
     /// How many tasks are complete.
     pub async fn completed(&self) -> i64 {
         self.number("SELECT count(*) FROM tasks WHERE state = 'complete'").await

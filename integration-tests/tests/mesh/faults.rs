@@ -1,83 +1,20 @@
-//! What is acknowledged is done in the end, whatever is killed meanwhile.
+//! What is acknowledged is done in the end, whichever process is killed meanwhile.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use tasker_client::{
+    NewTask,
+    v1::{ResultVerdict, TaskState},
 };
-
-use futures::{StreamExt as _, stream};
-use serde_json::json;
-use tasker_client::{Client, NewTask, RetryPolicy};
 use tasker_integration_tests::{
-    Ledger, Mesh, Program, Recorder, Service, Signal, register_examples, until,
+    Mesh, Program, Recorder, Service, Session, Signal, register_examples, success, until,
 };
-use tasker_private_postgres::{PrivatePostgres, Settings};
 use tasker_worker::Registry;
-use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use tonic::Code;
 
-const PATIENCE: Duration = Duration::from_secs(90);
-const CALLERS: usize = 8;
+use crate::under_load::{Load, PATIENCE, example_worker};
+
 /// Short, so that what a killed worker held comes back soon.
 const SESSION_TTL: (&str, &str) = ("step_enqueuer.session_ttl", "3s");
-
-/// Tasks that are submitted one after another, by several callers, while faults happen.
-struct Load {
-    tasks: usize,
-    acknowledged: Arc<AtomicUsize>,
-    submitted: JoinHandle<()>,
-}
-
-impl Load {
-    fn start(client: &Client, tasks: usize) -> Self {
-        // Submissions go on through any fault of this test: each has an id of its own.
-        let policy = RetryPolicy { deadline: PATIENCE, ..RetryPolicy::default() };
-        let client = client.clone().with_retry_policy(policy);
-        let acknowledged = Arc::new(AtomicUsize::new(0));
-        let count = acknowledged.clone();
-        let submitted = tokio::spawn(async move {
-            let submit = |nth: usize| {
-                let (client, count) = (client.clone(), count.clone());
-                let n = json!({"n": 2 * nth});
-                let task = NewTask::of("arithmetic", "linear").context(&n).unwrap();
-                async move {
-                    client.create_task(task).await.unwrap();
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-            };
-            stream::iter(0..tasks).for_each_concurrent(CALLERS, submit).await;
-        });
-        Self { tasks, acknowledged, submitted }
-    }
-
-    /// Waits until this part of the tasks has been acknowledged.
-    async fn until(&self, part: f64) {
-        let wanted = (self.tasks as f64 * part) as usize;
-        until("so many tasks are acknowledged", PATIENCE, async || {
-            (self.acknowledged.load(Ordering::Relaxed) >= wanted).then_some(())
-        })
-        .await;
-    }
-
-    /// Waits until all are done, and checks that each was done once.
-    async fn ends_well(self, ledger: &Ledger) {
-        self.submitted.await.unwrap();
-        ledger.until_completed(self.tasks, PATIENCE).await;
-        ledger.every_task_has_completed_once(self.tasks).await;
-    }
-}
-
-fn example_worker(mesh: &Mesh, name: &str) -> Program {
-    let environment = [("TASKER_GATEWAY", mesh.gateway()), ("TASKER_WORKER_ID", name)];
-    Program::start("tasker-example-worker", name, &[], environment, mesh.logs())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_task_completes_though_each_service_and_a_worker_are_killed_under_load() {
@@ -163,70 +100,32 @@ async fn a_lost_workers_step_comes_back(signal: Signal) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_acknowledged_task_completes_though_postgresql_is_restarted_and_crashes_under_load() {
-    let (_home, postgres) = own_postgres().await;
-    let url = postgres.url("tasker");
-    let mesh = Mesh::setup().database(&url).with(SESSION_TTL.0, SESSION_TTL.1).start().await;
+async fn a_result_is_taken_though_nobody_is_there_to_judge_it() {
+    let mesh = Mesh::setup().start().await;
     let client = mesh.client();
-    register_examples(&client, &["linear"]).await;
-    let worker = example_worker(&mesh, "worker");
-    let load = Load::start(&client, 250);
-    load.until(0.3).await;
-    postgres.restart().await.unwrap();
-    load.until(0.6).await;
-    postgres.kill().await.unwrap();
-    postgres.restart().await.unwrap();
+    let yaml = "{namespace: faults, name: unjudged, version: 1.0.0, steps: [
+        {name: first, handler: {callable: only}},
+        {name: second, handler: {callable: only}, dependencies: [first]}]}";
+    client.register_template(yaml).await.unwrap();
+    let task_id = client.create_task(NewTask::of("faults", "unjudged")).await.unwrap().task_id;
+    let hello = Session::hello("worker", "faults", &["only"], 1);
+    let mut session = Session::open(mesh.channel().await, hello).await.unwrap();
+    let token = session.take().await.delivery_token;
+    mesh.kill(Service::ResultProcessor, 0);
+    assert_eq!(session.report(success(&token, "1")).await, ResultVerdict::Committed);
+    assert_eq!(session.report(success(&token, "2")).await, ResultVerdict::Duplicate);
     let ledger = mesh.ledger().await;
-    load.ends_well(&ledger).await;
-    assert!(worker.stop().await.success());
+    let queued = "SELECT count(*) FROM pgmq.q_orchestration_step_results";
+    assert_eq!(ledger.number(queued).await, 1);
+
+    mesh.restart(Service::ResultProcessor, 0).await;
+    let second = session.take().await;
+    assert_eq!(second.dependency_results["first"].data, "1");
+    let verdict = session.report(success(&second.delivery_token, "3")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    let task = client.wait_for_task(&task_id, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::Complete);
+    session.drain().await;
+    ledger.every_task_has_completed_once(1).await;
     ledger.nothing_is_left().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readiness_follows_the_database_and_calls_meanwhile_say_when_to_try_again() {
-    let (_home, postgres) = own_postgres().await;
-    let url = postgres.url("tasker");
-    let mesh = Mesh::setup().database(&url).start().await;
-    let client = mesh.client();
-    register_examples(&client, &["linear"]).await;
-    let ready = async || client.health().await.unwrap();
-
-    postgres.kill().await.unwrap();
-    let health = until("the mesh says that it is not ready", PATIENCE, async || {
-        let health = ready().await;
-        (!health.ready && health.services.iter().filter(|it| !it.ready).count() == 4)
-            .then_some(health)
-    })
-    .await;
-    assert!(health.services.iter().all(|it| it.ready == it.reason.is_empty()), "{health:?}");
-    let once = RetryPolicy {
-        deadline: Duration::from_secs(8),
-        first_wait: PATIENCE,
-        ..RetryPolicy::default()
-    };
-    let impatient = client.clone().with_retry_policy(once);
-    let error = impatient.create_task(NewTask::of("arithmetic", "linear")).await.unwrap_err();
-    assert_eq!(error.code(), Code::Unavailable, "{error}");
-    assert!(error.failure().unwrap().retry_after.is_some(), "{error}");
-
-    postgres.restart().await.unwrap();
-    until("the mesh is ready again", PATIENCE, async || ready().await.ready.then_some(())).await;
-    impatient.create_task(NewTask::of("arithmetic", "linear")).await.unwrap();
-}
-
-/// A server of its own, which waits for the disk as one in production does.
-async fn own_postgres() -> (TempDir, PrivatePostgres) {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    // Where the server's own user can enter, as a checkout usually is.
-    let home =
-        tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_| tempfile::tempdir()).unwrap();
-    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut settings = Settings::new(home.path().join("cluster"))
-        .with("shared_buffers", "32MB")
-        .with("max_connections", "200");
-    settings.fallback_binaries = vec![PathBuf::from(&workspace).join(".tasker/postgres/bin")];
-    let postgres = PrivatePostgres::start(settings).await.unwrap();
-    postgres.create_database("tasker").await.unwrap();
-    tasker_store::migrate(&postgres.url("tasker")).await.unwrap();
-    (home, postgres)
 }

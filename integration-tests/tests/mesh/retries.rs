@@ -1,6 +1,6 @@
 //! Failures: tried again as the template says, or for good.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use tasker_client::{
     NewTask,
@@ -15,6 +15,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 in_both_shapes![
     a_step_that_fails_twice_succeeds_at_its_third_attempt_after_its_back_off,
     a_permanent_failure_blocks_the_task_after_other_branches_have_ended,
+    an_attempt_that_takes_too_long_is_stopped_and_tried_again,
 ];
 
 async fn a_step_that_fails_twice_succeeds_at_its_third_attempt_after_its_back_off(mesh: &Mesh) {
@@ -85,5 +86,29 @@ async fn a_permanent_failure_blocks_the_task_after_other_branches_have_ended(mes
     worker.stop().await;
     let ledger = mesh.ledger().await;
     ledger.histories_hold().await;
+    ledger.nothing_is_left().await;
+}
+
+async fn an_attempt_that_takes_too_long_is_stopped_and_tried_again(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: retries, name: slow, version: 1.0.0, steps: [
+        {name: only, handler: {callable: hang_once}, timeout_seconds: 1}]}";
+    client.register_template(yaml).await.unwrap();
+    let mut handlers = Registry::new();
+    handlers.register_fn("hang_once", |step: StepContext| async move {
+        if step.attempt() == 1 {
+            pending::<()>().await;
+        }
+        Ok(step.attempt())
+    });
+    let worker = mesh.worker(&["retries"], &handlers);
+    let task_id = client.create_task(NewTask::of("retries", "slow")).await.unwrap().task_id;
+    let task = client.wait_for_task(&task_id, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::Complete);
+    let step = client.get_step(&task_id, "only").await.unwrap();
+    assert_eq!((step.attempt, step.result.unwrap().payload.unwrap().data.as_ref()), (2, &b"2"[..]));
+    worker.stop().await;
+    let ledger = mesh.ledger().await;
+    ledger.every_task_has_completed_once(1).await;
     ledger.nothing_is_left().await;
 }

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::HashSet, time::Duration};
 
 use tasker_domain::{Ordinal, TemplateId};
-use tasker_store::{Announcement, StoreError, ToStart, WaitingStep};
+use tasker_store::{Announcement, Held, StoreError, ToStart, WaitingStep};
 use tasker_trace::TraceContext;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -82,7 +82,8 @@ impl Claims {
             let (span, traceparent) = traced(&step, namespace);
             spans.push(span);
             let delivery_id = Uuid::now_v7();
-            matches.push(Match { delivery_id, seat, template, traceparent });
+            let held = Held { task_id: step.task_id, ordinal: step.ordinal, delivery_id };
+            matches.push(Match { held, seat, template, traceparent });
             batch.push(ToStart {
                 waiting: step,
                 delivery_id,

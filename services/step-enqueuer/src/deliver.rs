@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use crate::roster::{Holding, Roster, Seat};
 
+/// How long to wait before deliveries are taken back once more.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// What it takes to deliver.
 #[derive(Clone)]
 pub struct Deliveries {
@@ -26,7 +29,7 @@ pub struct Deliveries {
 
 /// A step on its way to a worker that has a place for it.
 pub struct Match {
-    pub delivery_id: Uuid,
+    pub held: Held,
     pub seat: Seat,
     pub template: Arc<Template>,
     pub traceparent: String,
@@ -36,7 +39,7 @@ impl Deliveries {
     /// Hands started steps to their workers. Matches that came to nothing give their places back.
     pub async fn deliver(&self, started: Vec<Started>, matches: Vec<Match>) {
         let mut matched: HashMap<Uuid, Match> =
-            matches.into_iter().map(|found| (found.delivery_id, found)).collect();
+            matches.into_iter().map(|found| (found.held.delivery_id, found)).collect();
         let started: Vec<(Started, Match)> = started
             .into_iter()
             .filter_map(|started| Some((matched.remove(&started.held.delivery_id)?, started)))
@@ -80,25 +83,45 @@ impl Deliveries {
         }
         let items: Vec<ToRelease> =
             held.into_iter().map(|held| ToRelease { held, reason: reason.to_owned() }).collect();
-        match self.database.store.release_steps(&items, &self.actor).await {
-            Ok(queued) => {
-                queued.iter().for_each(|namespace| self.roster.wait_in(namespace));
-                let waiting = queued.into_iter().collect();
-                self.announcer.announce(Announcement { waiting, ..Announcement::default() });
-            }
-            Err(error) => {
-                // Their leases end with the session, or at the step's timeout.
-                self.database.noticed(&error);
-                tracing::warn!("deliveries could not be taken back: {error}");
+        if let Err(error) = self.try_to_release(&items).await {
+            tracing::warn!("deliveries could not be taken back yet: {error}");
+            let deliveries = self.clone();
+            tokio::spawn(async move { deliveries.release_later(&items).await });
+        }
+    }
+
+    /// Their session may well go on: nothing else would bring them back before the step's timeout.
+    async fn release_later(&self, items: &[ToRelease]) {
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            match self.try_to_release(items).await {
+                Err(error) if error.is_unavailable() => {}
+                Err(error) => return tracing::error!("deliveries cannot be taken back: {error}"),
+                Ok(()) => return,
             }
         }
     }
 
-    /// After an error: the places that were promised are free again.
+    async fn try_to_release(&self, items: &[ToRelease]) -> Result<(), StoreError> {
+        let queued = self.database.store.release_steps(items, &self.actor).await;
+        let queued = queued.inspect_err(|error| self.database.noticed(error))?;
+        queued.iter().for_each(|namespace| self.roster.wait_in(namespace));
+        let waiting = queued.into_iter().collect();
+        self.announcer.announce(Announcement { waiting, ..Announcement::default() });
+        Ok(())
+    }
+
+    /// After an error: the places that were promised are free again. Whether the steps were started is
+    /// not known if only the answer was lost: if they were, they go back.
     pub fn give_back(&self, error: &StoreError, matches: &[Match]) {
         self.database.noticed(error);
         for found in matches {
             self.roster.unreserve(found.seat);
+        }
+        let held: Vec<Held> = matches.iter().map(|found| found.held).collect();
+        if error.is_unavailable() && !held.is_empty() {
+            let deliveries = self.clone();
+            tokio::spawn(async move { deliveries.release(held, "never delivered").await });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use tasker_domain::{Ordinal, TemplateId};
 use tasker_stack::gather::Stage;
-use tasker_store::{Announcement, ReadyStep, StoreError, ToEnqueue};
+use tasker_store::{Announcement, Held, ReadyStep, StoreError, ToEnqueue};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
 
@@ -51,12 +51,9 @@ impl Stage for EnqueueSteps {
             let to = to.map(|(seat, timeout): (Seat, _)| {
                 let delivery_id = Uuid::now_v7();
                 let template = template.clone();
-                matches.push(Match {
-                    delivery_id,
-                    seat,
-                    template,
-                    traceparent: traceparent.clone(),
-                });
+                let held = Held { task_id: item.task_id, ordinal: item.ordinal, delivery_id };
+                let traceparent = traceparent.clone();
+                matches.push(Match { held, seat, template, traceparent });
                 (
                     delivery_id,
                     seat.session.0,

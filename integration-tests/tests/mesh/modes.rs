@@ -1,0 +1,36 @@
+//! However a stage learns of its work, the work is done.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tasker_client::{NewTask, v1::TaskState};
+use tasker_integration_tests::{Mesh, register_examples};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_complete_by_calls_alone() {
+    tasks_complete_by("event_driven_only").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_complete_by_reading_queues_alone() {
+    tasks_complete_by("polling_only").await;
+}
+
+async fn tasks_complete_by(mode: &str) {
+    let mesh = Mesh::setup().with("mesh.mode", mode).start().await;
+    let client = mesh.client();
+    register_examples(&client, &["tree"]).await;
+    let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
+    for n in [2, 4, 6] {
+        let task = NewTask::of("arithmetic", "tree").context(&json!({"n": n})).unwrap();
+        let task_id = client.create_task(task).await.unwrap().task_id;
+        let task = client.wait_for_task(&task_id, PATIENCE).await.unwrap();
+        assert_eq!(task.state(), TaskState::Complete);
+    }
+    worker.stop().await;
+    let ledger = mesh.ledger().await;
+    ledger.every_task_has_completed_once(3).await;
+    ledger.nothing_is_left().await;
+}
