@@ -1,10 +1,16 @@
 //! Announces what moved, after the commit: what comes while one announcement is out goes into the next.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tasker_store::{Announcement, Store};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 use uuid::Uuid;
+
+/// The least time between two announcements that only watchers want.
+const PACE: Duration = Duration::from_millis(10);
 
 /// Where announcements go in; clones lead to the same place.
 #[derive(Debug, Clone)]
@@ -33,22 +39,42 @@ impl Announcer {
     /// Tells all replicas.
     pub fn announce(&self, announcement: Announcement) {
         if !announcement.is_empty() {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).merge(announcement);
+            self.waiting().merge(announcement);
             self.wake.notify_one();
         }
     }
 
     async fn run(self, store: Store) {
+        let mut last = Instant::now();
         loop {
             self.wake.notified().await;
-            let all =
-                std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            if !all.is_empty()
-                && let Err(error) = store.announce(all).await
-            {
+            // Whoever watches does not mind; whoever waits for work does.
+            while !self.is_urgent() && last.elapsed() < PACE {
+                let rest = PACE - last.elapsed();
+                tokio::select! {
+                    () = sleep(rest) => {}
+                    () = self.wake.notified() => {}
+                }
+            }
+            let all = std::mem::take(&mut *self.waiting());
+            if all.is_empty() {
+                continue;
+            }
+            if let Err(error) = store.announce(all).await {
                 // Whoever listens also looks by itself.
                 tracing::debug!("an announcement got lost: {error}");
             }
+            last = Instant::now();
         }
+    }
+
+    /// Whether some replica may have work to do.
+    fn is_urgent(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.retries || !waiting.waiting.is_empty()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Announcement> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

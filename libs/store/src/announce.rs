@@ -69,11 +69,13 @@ impl Store {
     /// # Errors
     /// The database is not available: whoever listens looks by itself before long.
     pub async fn announce(&self, announcement: Announcement) -> Result<(), StoreError> {
-        sqlx::query("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload")
+        let mut line = self.relaxed_lines.take().await?;
+        let told = sqlx::query("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload")
             .bind(CHANNEL)
             .bind(announcement.payloads())
-            .execute(&self.relaxed)
-            .await?;
+            .execute(&mut *line)
+            .await;
+        line.done(told)?;
         Ok(())
     }
 

@@ -28,6 +28,7 @@ impl Store {
     ) -> Result<HashMap<Uuid, Content>, StoreError> {
         let task_ids: Vec<Uuid> = held.iter().map(|held| held.task_id).collect();
         let ordinals: Vec<i32> = held.iter().map(|held| held.ordinal).collect();
+        let mut line = self.relaxed_lines.take().await?;
         let rows = sqlx::query!(
             r#"SELECT position AS "position!", NULL AS name, content_type AS "content_type!",
                 context AS "data!", metadata, correlation_id
@@ -43,8 +44,8 @@ impl Store {
             &task_ids,
             &ordinals
         )
-        .fetch_all(&self.relaxed)
-        .await?;
+        .fetch_all(&mut *line).await;
+        let rows = line.done(rows)?;
         let mut contents: HashMap<Uuid, Content> = HashMap::with_capacity(held.len());
         for row in rows {
             let place = usize::try_from(row.position - 1).ok().and_then(|n| held.get(n));

@@ -9,6 +9,7 @@ mod announce;
 mod deliveries;
 mod error;
 mod leases;
+mod lines;
 mod messages;
 mod migrate;
 mod payload;

@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tasker_domain::{Template, TemplateId};
 
-use crate::{StoreError, migrate};
+use crate::{StoreError, lines::Lines, migrate};
 
 /// How to reach the database.
 #[derive(Debug, Clone)]
@@ -28,9 +28,11 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) durable: PgPool,
+    pub(crate) durable_lines: Lines,
     /// Commits do not wait for the disk. Only for what a crash of the database may undo: a step's way
     /// to its worker, since the message that caused it is then there again.
     pub(crate) relaxed: PgPool,
+    pub(crate) relaxed_lines: Lines,
     pub(crate) templates: Cache<TemplateId, Arc<Template>>,
 }
 
@@ -74,9 +76,12 @@ impl Store {
                 .test_before_acquire(false)
                 .connect_lazy_with(connect)
         };
+        let (durable, relaxed) = (pool(durable), pool(relaxed));
         Ok(Self {
-            durable: pool(durable),
-            relaxed: pool(relaxed),
+            durable_lines: Lines::new(durable.clone(), options.max_connections),
+            relaxed_lines: Lines::new(relaxed.clone(), options.max_connections),
+            durable,
+            relaxed,
             templates: Cache::new(TEMPLATES_AT_HAND),
         })
     }
@@ -98,6 +103,8 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
+        self.durable_lines.clear();
+        self.relaxed_lines.clear();
         self.durable.close().await;
         self.relaxed.close().await;
     }

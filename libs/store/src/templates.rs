@@ -100,6 +100,7 @@ impl Store {
         name: &str,
         version: &str,
     ) -> Result<Option<TemplateRow>, StoreError> {
+        let mut line = self.relaxed_lines.take().await?;
         let row = sqlx::query_as!(
             Row,
             "SELECT template_id, namespace, name, version, precedence, digest, yaml, registered_at
@@ -110,8 +111,9 @@ impl Store {
             name,
             version
         )
-        .fetch_optional(&self.relaxed)
-        .await?;
+        .fetch_optional(&mut *line)
+        .await;
+        let row = line.done(row)?;
         Ok(row.map(TemplateRow::from))
     }
 

@@ -47,6 +47,7 @@ impl Store {
         after: i64,
         count: i64,
     ) -> Result<Vec<Transition>, StoreError> {
+        let mut line = self.relaxed_lines.take().await?;
         let rows = sqlx::query!(
             r#"SELECT transition_id AS "id!", occurred_at AS "occurred_at!", actor AS "actor!", reason,
                 events AS "events!: Vec<String>", name, attempt
@@ -65,8 +66,8 @@ impl Store {
             after,
             count
         )
-        .fetch_all(&self.relaxed)
-        .await?;
+        .fetch_all(&mut *line).await;
+        let rows = line.done(rows)?;
         let transitions = rows.into_iter().map(|row| Transition {
             id: row.id,
             occurred_at: row.occurred_at,

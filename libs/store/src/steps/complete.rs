@@ -59,6 +59,7 @@ impl Store {
             items.iter().map(|item| item.payload.metadata_column()).collect();
         let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
         let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+        let mut line = self.durable_lines.take().await?;
         let rows = sqlx::query_file!(
             "sql/steps/complete.sql",
             &message_ids as &[Option<i64>],
@@ -72,8 +73,9 @@ impl Store {
             &traces,
             actor
         )
-        .fetch_all(&self.durable)
-        .await?;
+        .fetch_all(&mut *line)
+        .await;
+        let rows = line.done(rows)?;
         let mut verdicts = Verdicts::of(items.len());
         let mut judged = Judged::default();
         for row in rows {

@@ -46,6 +46,7 @@ impl Store {
         let sessions: Vec<Option<Uuid>> = items.iter().map(|item| Some(item.to?.1)).collect();
         let timeouts: Vec<Option<i64>> = items.iter().map(|item| Some(item.to?.2)).collect();
         let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+        let mut line = self.relaxed_lines.take().await?;
         let rows = sqlx::query_file!(
             "sql/steps/enqueue.sql",
             &message_ids,
@@ -57,8 +58,9 @@ impl Store {
             &traces,
             actor
         )
-        .fetch_all(&self.relaxed)
-        .await?;
+        .fetch_all(&mut *line)
+        .await;
+        let rows = line.done(rows)?;
 
         let matched: HashMap<Uuid, &ToEnqueue> =
             items.iter().filter_map(|item| Some((item.to?.0, item))).collect();

@@ -46,6 +46,7 @@ impl Store {
         let waits: Vec<i64> = items.iter().map(|item| item.wait_ms).collect();
         let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
         let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+        let mut line = self.durable_lines.take().await?;
         let rows = sqlx::query_file!(
             "sql/steps/fail.sql",
             &message_ids as &[Option<i64>],
@@ -60,8 +61,9 @@ impl Store {
             &traces,
             actor
         )
-        .fetch_all(&self.durable)
-        .await?;
+        .fetch_all(&mut *line)
+        .await;
+        let rows = line.done(rows)?;
         let mut verdicts = Verdicts::of(items.len());
         let mut judged = Judged::default();
         for row in rows {

@@ -89,6 +89,7 @@ impl Store {
         let deliveries: Vec<Uuid> = items.iter().map(|item| item.delivery_id).collect();
         let sessions: Vec<Uuid> = items.iter().map(|item| item.session_id).collect();
         let timeouts: Vec<i64> = items.iter().map(|item| item.timeout_ms).collect();
+        let mut line = self.relaxed_lines.take().await?;
         let rows = sqlx::query_file!(
             "sql/steps/start.sql",
             queue.name(),
@@ -100,8 +101,9 @@ impl Store {
             &timeouts,
             actor
         )
-        .fetch_all(&self.relaxed)
-        .await?;
+        .fetch_all(&mut *line)
+        .await;
+        let rows = line.done(rows)?;
         let watched = rows.iter().filter(|row| row.watched).map(|row| row.task_id).collect();
         let started = rows.into_iter().map(|row| Started {
             held: Held { task_id: row.task_id, ordinal: row.ordinal, delivery_id: row.delivery_id },

@@ -56,6 +56,7 @@ impl Store {
             || items.iter().flat_map(|item| item.identities.iter().map(move |key| (key, item)));
         let keys: Vec<Vec<u8>> = identities().map(|(key, _)| key.to_vec()).collect();
         let key_tasks: Vec<Uuid> = identities().map(|(_, item)| item.task_id.0).collect();
+        let mut line = self.durable_lines.take().await?;
         let rows = sqlx::query_file!(
             "sql/tasks/create.sql",
             &column(items, |item| item.message_id) as &[Option<i64>],
@@ -75,8 +76,9 @@ impl Store {
             &key_tasks,
             actor
         )
-        .fetch_all(&self.durable)
-        .await?;
+        .fetch_all(&mut *line)
+        .await;
+        let rows = line.done(rows)?;
         let mut born = Born::default();
         for row in rows {
             let (id, message, headers) = (Some(row.message_id), Some(row.message), row.headers);
@@ -97,12 +99,14 @@ impl Store {
         keys: &[identity::Key],
     ) -> Result<Vec<(identity::Key, TaskId)>, StoreError> {
         let keys: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
+        let mut line = self.durable_lines.take().await?;
         let rows = sqlx::query!(
             "SELECT identity, task_id FROM task_identities WHERE identity = ANY($1::bytea[])",
             &keys
         )
-        .fetch_all(&self.durable)
-        .await?;
+        .fetch_all(&mut *line)
+        .await;
+        let rows = line.done(rows)?;
         let corrupt = || StoreError::Corrupt {
             table: "task_identities",
             what: "an identity that is not 32 bytes long".to_owned(),

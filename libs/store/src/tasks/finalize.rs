@@ -28,9 +28,11 @@ impl Store {
     ) -> Result<Vec<Finalized>, StoreError> {
         let message_ids: Vec<i64> = items.iter().map(|item| item.message_id).collect();
         let task_ids: Vec<Uuid> = items.iter().map(|item| item.task_id).collect();
+        let mut line = self.durable_lines.take().await?;
         let rows = sqlx::query_file!("sql/tasks/finalize.sql", &message_ids, &task_ids, actor)
-            .fetch_all(&self.durable)
-            .await?;
+            .fetch_all(&mut *line)
+            .await;
+        let rows = line.done(rows)?;
         let corrupt = |what: String| StoreError::Corrupt { table: "tasks", what };
         rows.into_iter()
             .map(|row| {

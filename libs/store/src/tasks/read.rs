@@ -132,7 +132,9 @@ impl Store {
     pub async fn task(&self, task: TaskId) -> Result<Option<TaskRow>, StoreError> {
         let mut query = QueryBuilder::<Postgres>::new(COLUMNS);
         query.push(" WHERE task_id = ").push_bind(task.0);
-        let row = query.build().fetch_optional(&self.relaxed).await?;
+        let mut line = self.relaxed_lines.take().await?;
+        let row = query.build().fetch_optional(&mut *line).await;
+        let row = line.done(row)?;
         row.as_ref().map(task_row).transpose()
     }
 

@@ -12,7 +12,9 @@ impl Store {
     /// The database is not available.
     pub async fn watch_tasks(&self, tasks: &[TaskId]) -> Result<(), StoreError> {
         let tasks: Vec<Uuid> = tasks.iter().map(|task| task.0).collect();
-        sqlx::query_file!("sql/tasks/watch.sql", &tasks).execute(&self.relaxed).await?;
+        let mut line = self.relaxed_lines.take().await?;
+        let done = sqlx::query_file!("sql/tasks/watch.sql", &tasks).execute(&mut *line).await;
+        line.done(done)?;
         Ok(())
     }
 }
