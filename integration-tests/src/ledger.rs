@@ -36,6 +36,12 @@ impl Ledger {
         sent.execute(&self.pool).await.unwrap_or_else(|error| panic!("{queue}: {error}"));
     }
 
+    /// Changes or deletes rows, and says how many.
+    pub async fn change(&self, statement: &'static str) -> u64 {
+        let changed = sqlx::query(statement).execute(&self.pool).await;
+        changed.unwrap_or_else(|error| panic!("{statement}: {error}")).rows_affected()
+    }
+
     /// How many tasks are complete.
     pub async fn completed(&self) -> i64 {
         self.number("SELECT count(*) FROM tasks WHERE state = 'complete'").await

@@ -234,6 +234,12 @@ impl Mesh {
         self.logs.path()
     }
 
+    /// What the replicas of a service have logged so far.
+    pub fn log_of(&self, service: Service) -> String {
+        let of = self.processes.iter().filter(|((other, _), _)| *other == service);
+        of.map(|(_, replica)| replica.program.log()).collect()
+    }
+
     /// Kills a process at once, and returns when it is gone.
     ///
     /// # Panics

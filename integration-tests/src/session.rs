@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tasker_api::v1::{
-    Delivery, DeliveryAck, Drain, Hello, Nack, Payload, Ping, Pong, ResultVerdict, Results,
-    StepResult, Welcome, WorkRequest, WorkResponse, step_result::Outcome, work_request,
-    work_response, worker_service_client::WorkerServiceClient,
+    Delivery, DeliveryAck, Drain, Hello, Nack, Payload, Ping, Pong, ResultVerdict,
+    ResultVerdictFor, Results, StepResult, Welcome, WorkRequest, WorkResponse,
+    step_result::Outcome, work_request, work_response, worker_service_client::WorkerServiceClient,
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -67,12 +67,13 @@ impl Session {
     /// # Panics
     /// There is none in time.
     pub async fn delivery(&mut self) -> Delivery {
-        loop {
-            if let work_response::Message::Deliver(mut deliver) = self.hear().await {
-                assert_eq!(deliver.deliveries.len(), 1, "the test grants one credit");
-                return deliver.deliveries.remove(0);
-            }
-        }
+        let delivered = self.hear_until(|heard| match heard {
+            work_response::Message::Deliver(deliver) => Some(deliver.deliveries),
+            _ => None,
+        });
+        let mut deliveries = delivered.await;
+        assert_eq!(deliveries.len(), 1, "the test grants one credit");
+        deliveries.remove(0)
     }
 
     /// Waits for the next delivery, and acknowledges it; returns when the server knows.
@@ -85,7 +86,8 @@ impl Session {
         self.say(work_request::Message::DeliveryAck(DeliveryAck { delivery_tokens: tokens })).await;
         self.say(work_request::Message::Ping(Ping { sequence: OUR_PING })).await;
         // The server takes what it is told in turn.
-        while self.hear().await != work_response::Message::Pong(Pong { sequence: OUR_PING }) {}
+        let pong = work_response::Message::Pong(Pong { sequence: OUR_PING });
+        self.hear_until(|heard| (heard == pong).then_some(())).await;
         delivery
     }
 
@@ -96,14 +98,12 @@ impl Session {
     pub async fn report(&mut self, result: StepResult) -> ResultVerdict {
         let token = result.delivery_token.clone();
         self.say(work_request::Message::Results(Results { results: vec![result] })).await;
-        loop {
-            if let work_response::Message::ResultsAck(ack) = self.hear().await {
-                let of_it = ack.verdicts.iter().find(|verdict| verdict.delivery_token == token);
-                if let Some(verdict) = of_it {
-                    return verdict.verdict();
-                }
-            }
-        }
+        let answered = self.hear_until(|heard| {
+            let work_response::Message::ResultsAck(ack) = heard else { return None };
+            let of_it = |verdict: &&ResultVerdictFor| verdict.delivery_token == token;
+            ack.verdicts.iter().find(of_it).map(ResultVerdictFor::verdict)
+        });
+        answered.await
     }
 
     /// Gives a delivery back that was not begun.
@@ -126,14 +126,19 @@ impl Session {
         timeout(PATIENCE, rest).await.expect("the server closes the stream");
     }
 
-    /// Waits for whatever the server says next.
-    ///
-    /// # Panics
-    /// It says nothing in time, or closes the stream.
-    pub async fn hear(&mut self) -> work_response::Message {
-        let heard = timeout(PATIENCE, self.incoming.message()).await;
-        let heard = heard.expect("the server says something").expect("the stream is not broken");
-        heard.and_then(|it| it.message).expect("the server does not close the stream")
+    /// Waits until the server says what is wanted, and passes over the rest.
+    async fn hear_until<T>(&mut self, wanted: impl Fn(work_response::Message) -> Option<T>) -> T {
+        let heard = async {
+            loop {
+                let heard = self.incoming.message().await.expect("the stream is not broken");
+                let heard = heard.and_then(|response| response.message);
+                let heard = heard.expect("the server does not close the stream");
+                if let Some(found) = wanted(heard) {
+                    return found;
+                }
+            }
+        };
+        timeout(PATIENCE, heard).await.expect("the server says it in time")
     }
 
     async fn say(&self, message: work_request::Message) {

@@ -8,7 +8,7 @@ use tasker_client::{
     Client, NewTask,
     v1::{ListTasksRequest, TaskState},
 };
-use tasker_integration_tests::{Mesh, Recorder, register_examples, worker};
+use tasker_integration_tests::{Mesh, Recorder, Service, register_examples, worker};
 
 const TASKS: usize = 1_000;
 const CALLERS: usize = 32;
@@ -16,7 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_tasks_each_complete_once_over_two_replicas_and_three_workers() {
-    let mesh = Mesh::setup().replicas(2).start().await;
+    // The reconciler looks all the time: what is on its way must not seem lost to it.
+    let reconcile = ("finalizer.reconcile_interval", "1s");
+    let mesh = Mesh::setup().replicas(2).with(reconcile.0, reconcile.1).start().await;
     let clients: Vec<_> =
         mesh.gateways().iter().map(|url| Client::connect_lazy(url).unwrap()).collect();
     register_examples(&clients[0], &["linear"]).await;
@@ -56,5 +58,7 @@ async fn a_thousand_tasks_each_complete_once_over_two_replicas_and_three_workers
     }
     ledger.every_task_has_completed_once(TASKS).await;
     ledger.nothing_is_left().await;
+    let log = mesh.log_of(Service::Finalizer);
+    assert!(!log.contains("the reconciler sent again"), "{log}");
     assert_eq!(recorder.count(), 4 * TASKS, "without faults no step runs twice");
 }

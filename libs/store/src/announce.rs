@@ -30,6 +30,9 @@ pub struct Announcement {
     /// Whether steps have begun to wait for a retry.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retries: bool,
+    /// Whether queues have got messages that nobody was told of: all look.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub everything: bool,
 }
 
 impl Announcement {
@@ -44,19 +47,21 @@ impl Announcement {
         self.tasks.extend(other.tasks);
         self.waiting.extend(other.waiting);
         self.retries |= other.retries;
+        self.everything |= other.everything;
     }
 
     /// In pieces that fit a payload each.
     fn payloads(self) -> Vec<String> {
         let tasks: Vec<Uuid> = self.tasks.into_iter().collect();
-        let mut rest = Some((self.waiting, self.retries));
+        let mut rest = Some((self.waiting, self.retries, self.everything));
         let mut chunks: Vec<&[Uuid]> = tasks.chunks(TASKS_IN_ONE).collect();
         if chunks.is_empty() {
             chunks.push(&[]);
         }
         let pieces = chunks.into_iter().map(|tasks| {
-            let (waiting, retries) = rest.take().unwrap_or_default();
-            let piece = Self { tasks: tasks.iter().copied().collect(), waiting, retries };
+            let (waiting, retries, everything) = rest.take().unwrap_or_default();
+            let tasks = tasks.iter().copied().collect();
+            let piece = Self { tasks, waiting, retries, everything };
             serde_json::to_string(&piece).expect("ids and names are JSON")
         });
         pieces.collect()

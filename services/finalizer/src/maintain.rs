@@ -52,9 +52,8 @@ impl Maintenance {
                 "the reconciler sent again what was lost: {findings:?}"
             );
             self.repaired.wake();
-            // step-enqueuer and result-processor read their queues when they hear of retries.
-            let everything = Announcement { retries: true, ..Announcement::default() };
-            self.database.store.announce(everything).await?;
+            let all = Announcement { everything: true, ..Announcement::default() };
+            self.database.store.announce(all).await?;
         }
         Ok(())
     }

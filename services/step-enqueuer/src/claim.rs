@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::HashSet, time::Duration};
 use tasker_domain::{Ordinal, TemplateId};
 use tasker_store::{Announcement, Held, StoreError, ToStart, WaitingStep};
 use tasker_trace::TraceContext;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,16 +21,28 @@ const WINDOW: std::ops::RangeInclusive<usize> = 100..=2_000;
 /// How long to wait after an error.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// How long to wait where no queue is ever read without a call.
+const NEVER: Duration = Duration::from_secs(3600);
+
 /// The only reader of the worker queues, at this replica.
 pub struct Claims {
     pub deliveries: Deliveries,
+    /// How often queues are looked into though nobody has announced anything.
+    pub every: Option<Duration>,
 }
 
 impl Claims {
-    /// Claims when woken, until draining begins.
+    /// Claims when woken, and now and then, until draining begins.
     pub async fn run(self, drain: CancellationToken) {
         let roster = &self.deliveries.roster;
-        while drain.run_until_cancelled(roster.claim.woken()).await.is_some() {
+        let mut looks = interval(self.every.unwrap_or(NEVER));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = drain.cancelled() => return,
+                () = roster.claim.woken() => {}
+                _ = looks.tick() => roster.wait_everywhere(),
+            }
             let mut claimable = roster.claimable();
             // Namespace by namespace, round and round: none waits for another's backlog.
             while !claimable.is_empty() {

@@ -86,7 +86,9 @@ impl StepEnqueuer {
         context.spawn("reading ready steps", async move {
             sweep.run(sweeping, || enqueuer_service::read(&store, &swept, batch)).await;
         });
-        context.spawn("claiming", Claims { deliveries: deliveries.clone() }.run(drain.clone()));
+        let every = config.mesh.read_interval();
+        let claims = Claims { deliveries: deliveries.clone(), every };
+        context.spawn("claiming", claims.run(drain.clone()));
 
         let retries = Retries {
             database: database.clone(),
@@ -95,9 +97,10 @@ impl StepEnqueuer {
             ready: steps.clone(),
             overflow: wake.clone(),
             wake: Wake::default(),
-            every: config.mesh.read_interval(),
+            every,
         };
-        let ear = Ear { database: database.clone(), roster, retries: retries.wake.clone() };
+        let (retry, ready) = (retries.wake.clone(), wake.clone());
+        let ear = Ear { database: database.clone(), roster, retries: retry, ready };
         context.spawn("retries", retries.run(drain.clone()));
         context.spawn("listening", ear.run(drain.clone()));
 

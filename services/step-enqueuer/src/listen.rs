@@ -17,6 +17,8 @@ pub struct Ear {
     pub database: Database,
     pub roster: Roster,
     pub retries: Wake,
+    /// Has the ready queue read.
+    pub ready: Wake,
 }
 
 impl Ear {
@@ -33,9 +35,8 @@ impl Ear {
     async fn hear(&self) -> Result<(), StoreError> {
         let mut listener = self.database.store.listen().await?;
         loop {
-            // What was announced while nobody listened is lost: look everywhere.
-            self.roster.wait_everywhere();
-            self.retries.wake();
+            // What was announced while nobody listened is lost.
+            self.look_everywhere();
             while let Some(notification) = listener.try_recv().await? {
                 match serde_json::from_str::<Announcement>(notification.payload()) {
                     Ok(announcement) => {
@@ -46,10 +47,18 @@ impl Ear {
                         if announcement.retries {
                             self.retries.wake();
                         }
+                        if announcement.everything {
+                            self.look_everywhere();
+                        }
                     }
                     Err(error) => tracing::warn!("not an announcement: {error}"),
                 }
             }
         }
+    }
+    fn look_everywhere(&self) {
+        self.roster.wait_everywhere();
+        self.retries.wake();
+        self.ready.wake();
     }
 }

@@ -27,31 +27,18 @@ macro_rules! in_both_shapes {
     };
 }
 
-#[path = "mesh/bad_input.rs"]
 mod bad_input;
-#[path = "mesh/database.rs"]
 mod database;
-#[path = "mesh/faults.rs"]
 mod faults;
-#[path = "mesh/fences.rs"]
 mod fences;
-#[path = "mesh/graphs.rs"]
 mod graphs;
-#[path = "mesh/identity.rs"]
 mod identity;
-#[path = "mesh/load.rs"]
 mod load;
-#[path = "mesh/modes.rs"]
 mod modes;
-#[path = "mesh/poison.rs"]
 mod poison;
-#[path = "mesh/python.rs"]
 mod python;
-#[path = "mesh/retries.rs"]
+mod reconciler;
 mod retries;
-#[path = "mesh/trace.rs"]
 mod trace;
-#[path = "mesh/under_load.rs"]
 mod under_load;
-#[path = "mesh/watch.rs"]
 mod watch;
