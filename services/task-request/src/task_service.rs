@@ -11,6 +11,7 @@ use tasker_api::{
         WatchTaskResponse, task_service_server::TaskService,
     },
 };
+use tasker_domain::TaskId;
 use tasker_runtime::mesh::TracedBalance;
 use tasker_stack::gather::{Gather, Refused};
 use tasker_stage::{Database, refused, store_error, wire};
@@ -148,9 +149,10 @@ impl Tasks {
         let request = resolve::request(template_id, &template, request, trace)?;
         Span::current().record("task.id", tracing::field::display(request.task.task_id));
         Span::current().record("namespace", &template.namespace);
+        let new = request.task.task_id;
         let mut answers = self.births.call([request]).await;
         match answers.pop().unwrap_or(Err(Refused::Closed)) {
-            Ok(Outcome::Born(task_id)) => Ok(CreateTaskResponse {
+            Ok(Outcome::Born(task_id)) if task_id == new => Ok(CreateTaskResponse {
                 task_id: task_id.to_string(),
                 template: Some(TemplateRef {
                     namespace: template.namespace.clone(),
@@ -158,6 +160,7 @@ impl Tasks {
                     version: template.version.to_string(),
                 }),
             }),
+            Ok(Outcome::Born(task_id)) => self.first_answer(task_id).await,
             Ok(Outcome::Exists(task_id)) => Err(status::with_reason(
                 Code::AlreadyExists,
                 "TASK_EXISTS",
@@ -166,5 +169,15 @@ impl Tasks {
             )),
             Err(error) => Err(refused(&error)),
         }
+    }
+    /// A repeat is told what the first try was: the newest version may be another one since.
+    async fn first_answer(&self, task: TaskId) -> Result<CreateTaskResponse, Status> {
+        let row = self.database.store.task(task).await;
+        let row = row
+            .inspect_err(|error| self.database.noticed(error))
+            .map_err(|error| store_error(&error))?;
+        let row = row.ok_or_else(|| status::not_found("task", &task.to_string()))?;
+        let template = wire::task(row).template;
+        Ok(CreateTaskResponse { task_id: task.to_string(), template })
     }
 }
