@@ -2,8 +2,9 @@
 //!
 //! Owns a step from the moment it is ready until its result: enqueue, start, release, the end of a
 //! lease, and retry when due. It is the only one who reads worker queues, and reads as much as its
-//! workers have credit for. Its commits do not wait for the disk: if a crash of the database undoes
-//! one, the message that caused it is there again, and the delivery's result is refused.
+//! workers have credit for. A step's way to its worker does not wait for the disk: if a crash of the
+//! database undoes it, the message that caused it is there again, and the delivery's result is refused.
+//! What it takes in from workers does: results that it queues itself, and leases that have ended.
 
 mod claim;
 mod config;

@@ -56,6 +56,7 @@ impl Ear {
             }
         }
     }
+
     fn look_everywhere(&self) {
         self.roster.wait_everywhere();
         self.retries.wake();

@@ -7,8 +7,7 @@ use serde::Deserialize;
 use tasker_api::v1;
 use tasker_pgmq::{Message, Queue};
 use tasker_stack::{
-    gather::Gather,
-    gather::Refused,
+    gather::{Gather, Refused},
     sweep::{Sweep, Wake},
 };
 use tasker_stage::Database;
