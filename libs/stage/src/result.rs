@@ -74,8 +74,15 @@ pub fn check(submitted: SubmittedResult) -> Result<CheckedResult, Invalid> {
         },
         retry_after: retry_after.min(MAX_RETRY_AFTER),
         worker_id: submitted.worker_id,
-        traceparent: result.trace.unwrap_or_default().traceparent,
+        traceparent: traceparent(result.trace.unwrap_or_default().traceparent),
     })
+}
+
+/// What is no trace's place is dropped: a result is worth more than its span.
+fn traceparent(text: String) -> String {
+    let fits =
+        text.len() == 55 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    if fits { text } else { String::new() }
 }
 
 fn failure(error: StepError) -> Result<StepFailure, Invalid> {

@@ -21,6 +21,8 @@ pub struct Adopted {
 pub struct Lost {
     /// Step and lease.
     pub held: Held,
+    /// Who has it.
+    pub session: SessionId,
     /// Whether it took too long; else its session has expired.
     pub timed_out: bool,
 }
@@ -51,7 +53,7 @@ impl Store {
         .await?;
         let adopted = rows.into_iter().map(|row| Adopted {
             delivery_id: row.delivery_id,
-            time_left: (row.times_out_at - chrono::Utc::now()).to_std().unwrap_or_default(),
+            time_left: Duration::from_secs_f64(row.time_left_s.max(0.0)),
         });
         Ok(adopted.collect())
     }
@@ -83,7 +85,7 @@ impl Store {
     /// The database is not available.
     pub async fn lost_leases(&self, count: i64) -> Result<Vec<Lost>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT leases.task_id, leases.ordinal, leases.delivery_id,
+            r#"SELECT leases.task_id, leases.ordinal, leases.delivery_id, leases.session_id,
                 leases.times_out_at < now() AS "timed_out!"
             FROM leases LEFT JOIN worker_sessions AS session USING (session_id)
             WHERE session.session_id IS NULL OR session.expires_at < now() OR leases.times_out_at < now()
@@ -94,6 +96,7 @@ impl Store {
         .await?;
         let lost = rows.into_iter().map(|row| Lost {
             held: Held { task_id: row.task_id, ordinal: row.ordinal, delivery_id: row.delivery_id },
+            session: SessionId(row.session_id),
             timed_out: row.timed_out,
         });
         Ok(lost.collect())

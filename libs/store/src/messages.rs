@@ -177,8 +177,9 @@ impl Store {
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn park(&self, queue: &'static str, id: i64, reason: &str) -> Result<(), StoreError> {
-        let queue = Queue::new(queue).expect("our own names fit");
+    pub async fn park(&self, queue: &str, id: i64, reason: &str) -> Result<(), StoreError> {
+        let queue = Queue::new(queue)
+            .map_err(|error| StoreError::Corrupt { table: "pgmq", what: error.to_string() })?;
         queue.park(&self.durable, id, reason).await?;
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Claims {
     }
 
     async fn claim(&self, found: &Claimable) -> Result<(), StoreError> {
-        let Deliveries { database, roster, actor, announcer } = &self.deliveries;
+        let Deliveries { database, roster, .. } = &self.deliveries;
         let namespace = &found.namespace;
         let window = (found.credit * WIDER).clamp(*WINDOW.start(), *WINDOW.end());
         let limit = i64::try_from(window).expect("a window is small");
@@ -84,10 +84,15 @@ impl Claims {
             let template = database.store.template(TemplateId(step.template_id)).await;
             let template = match template {
                 Ok(template) => template,
-                Err(error) => {
+                Err(error) if error.is_unavailable() => {
                     roster.unreserve(seat);
                     self.deliveries.give_back(&error, &matches);
                     return Err(error);
+                }
+                Err(error) => {
+                    roster.unreserve(seat);
+                    self.park(namespace, &step, &error).await?;
+                    continue;
                 }
             };
             let timeout =
@@ -110,15 +115,55 @@ impl Claims {
         if batch.is_empty() {
             return Ok(());
         }
-        let started = database.store.start_steps(namespace, &batch, actor).await;
-        let (started, watched) =
-            started.inspect_err(|error| self.deliveries.give_back(error, &matches))?;
-        announcer.announce(Announcement {
-            tasks: watched.into_iter().collect(),
-            ..Announcement::default()
-        });
-        self.deliveries.deliver(started, matches).await;
+        self.start(namespace, batch, matches).await
+    }
+
+    /// Starts steps in one transaction; if it fails, halves of them, until the bad one is alone, and parked.
+    async fn start(
+        &self,
+        namespace: &str,
+        batch: Vec<ToStart>,
+        matches: Vec<Match>,
+    ) -> Result<(), StoreError> {
+        let Deliveries { database, actor, announcer, .. } = &self.deliveries;
+        let mut rest = vec![(batch, matches)];
+        while let Some((mut batch, mut matches)) = rest.pop() {
+            match database.store.start_steps(namespace, &batch, actor).await {
+                Ok((started, watched)) => {
+                    let tasks = watched.into_iter().collect();
+                    announcer.announce(Announcement { tasks, ..Announcement::default() });
+                    self.deliveries.deliver(started, matches).await;
+                }
+                Err(error) if !error.is_unavailable() && batch.len() > 1 => {
+                    let half = batch.len() / 2;
+                    rest.push((batch.split_off(half), matches.split_off(half)));
+                    rest.push((batch, matches));
+                }
+                Err(error) => {
+                    self.deliveries.give_back(&error, &matches);
+                    if error.is_unavailable() {
+                        for (_, matches) in &rest {
+                            self.deliveries.give_back(&error, matches);
+                        }
+                        return Err(error);
+                    }
+                    for item in &batch {
+                        self.park(namespace, &item.waiting, &error).await?;
+                    }
+                }
+            }
+        }
         Ok(())
+    }
+
+    async fn park(
+        &self,
+        namespace: &str,
+        step: &WaitingStep,
+        error: &StoreError,
+    ) -> Result<(), StoreError> {
+        let queue = format!("worker_{namespace}_queue");
+        self.deliveries.database.store.park(&queue, step.message_id, &error.to_string()).await
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tasker_api::{DeliveryToken, time, v1};
-use tasker_domain::{Ordinal, Template, template::Step};
+use tasker_domain::{Ordinal, SessionId, Template, template::Step};
 use tasker_stage::{Announcer, Database};
 use tasker_store::{Announcement, Content, Held, Payload, Started, StoreError, ToRelease};
 use uuid::Uuid;
@@ -73,16 +73,21 @@ impl Deliveries {
                 tracing::warn!("what deliveries carry could not be read, they come back: {error}");
             }
         }
-        self.release(orphaned, "the worker has left").await;
+        for (session, held) in orphaned {
+            self.release(session, vec![held], "the worker has left").await;
+        }
     }
 
     /// Puts deliveries back into their queues that were never begun.
-    pub async fn release(&self, held: Vec<Held>, reason: &str) {
+    pub async fn release(&self, session: SessionId, held: Vec<Held>, reason: &str) {
         if held.is_empty() {
             return;
         }
-        let items: Vec<ToRelease> =
-            held.into_iter().map(|held| ToRelease { held, reason: reason.to_owned() }).collect();
+        let session = Some(session);
+        let items: Vec<ToRelease> = held
+            .into_iter()
+            .map(|held| ToRelease { held, session, reason: reason.to_owned() })
+            .collect();
         if let Err(error) = self.try_to_release(&items).await {
             tracing::warn!("deliveries could not be taken back yet: {error}");
             let deliveries = self.clone();
@@ -103,11 +108,11 @@ impl Deliveries {
     }
 
     async fn try_to_release(&self, items: &[ToRelease]) -> Result<(), StoreError> {
-        let queued = self.database.store.release_steps(items, &self.actor).await;
-        let queued = queued.inspect_err(|error| self.database.noticed(error))?;
+        let released = self.database.store.release_steps(items, &self.actor).await;
+        let (queued, watched) = released.inspect_err(|error| self.database.noticed(error))?;
         queued.iter().for_each(|namespace| self.roster.wait_in(namespace));
-        let waiting = queued.into_iter().collect();
-        self.announcer.announce(Announcement { waiting, ..Announcement::default() });
+        let (waiting, tasks) = (queued.into_iter().collect(), watched.into_iter().collect());
+        self.announcer.announce(Announcement { waiting, tasks, ..Announcement::default() });
         Ok(())
     }
 
@@ -118,10 +123,14 @@ impl Deliveries {
         for found in matches {
             self.roster.unreserve(found.seat);
         }
-        let held: Vec<Held> = matches.iter().map(|found| found.held).collect();
+        let held: Vec<_> = matches.iter().map(|found| (found.seat.session, found.held)).collect();
         if error.is_unavailable() && !held.is_empty() {
             let deliveries = self.clone();
-            tokio::spawn(async move { deliveries.release(held, "never delivered").await });
+            tokio::spawn(async move {
+                for (session, held) in held {
+                    deliveries.release(session, vec![held], "never delivered").await;
+                }
+            });
         }
     }
 }

@@ -41,12 +41,10 @@ impl Leases {
                     return;
                 }
                 let overdue = roster.overdue(Instant::now());
-                for (session, holding) in &overdue.unacknowledged {
-                    roster.release(*session, [holding.held.delivery_id]);
+                for (session, holding) in overdue.unacknowledged {
+                    roster.release(session, [holding.held.delivery_id]);
+                    self.deliveries.release(session, vec![holding.held], "not acknowledged").await;
                 }
-                let unacknowledged =
-                    overdue.unacknowledged.into_iter().map(|(_, holding)| holding.held);
-                self.deliveries.release(unacknowledged.collect(), "not acknowledged").await;
                 let timed_out = overdue.timed_out.into_iter().map(|(_, holding)| holding).collect();
                 self.time_out(timed_out).await;
                 if !overdue.holding {
@@ -108,10 +106,15 @@ impl Leases {
         if patient {
             return Ok(());
         }
-        let lost = database.store.lost_leases(BATCH).await?;
-        if !lost.is_empty() {
-            let expiries: Vec<Expiry> = lost.iter().map(expiry_of).collect();
-            self.expire(&expiries).await?;
+        loop {
+            let lost = database.store.lost_leases(BATCH).await?;
+            if !lost.is_empty() {
+                let expiries: Vec<Expiry> = lost.iter().map(expiry_of).collect();
+                self.expire(&expiries).await?;
+            }
+            if i64::try_from(lost.len()).is_ok_and(|found| found < BATCH) {
+                break;
+            }
         }
         if purge {
             database.store.purge_sessions().await?;
@@ -140,6 +143,7 @@ impl Leases {
 fn timeout_of(held: tasker_store::Held) -> Expiry {
     Expiry {
         held,
+        session: None,
         error_type: "STEP_TIMED_OUT",
         error_message: "the attempt took longer than the step's timeout".to_owned(),
     }
@@ -151,6 +155,7 @@ fn expiry_of(lost: &Lost) -> Expiry {
     }
     Expiry {
         held: lost.held,
+        session: Some(lost.session),
         error_type: "LEASE_EXPIRED",
         error_message: "the worker was lost: its session has expired".to_owned(),
     }

@@ -118,7 +118,7 @@ impl Sessions {
         let arrived =
             |(held, age): &(Held, Duration)| names.contains(&held.delivery_id) || *age < ARRIVED;
         let strays = leases.iter().filter(|lease| !arrived(lease)).map(|(held, _)| *held).collect();
-        self.deliveries.release(strays, "not acknowledged").await;
+        self.deliveries.release(session, strays, "not acknowledged").await;
         let is_mine = |token: &Option<DeliveryToken>| {
             token.is_some_and(|token| owned.contains(&token.delivery_id))
         };
@@ -170,13 +170,14 @@ struct Taken {
 struct Place<'a> {
     deliveries: &'a Deliveries,
     id: SessionId,
+    session: SessionId,
 }
 
 impl<'a> Place<'a> {
     fn take(deliveries: &'a Deliveries, member: Member) -> Self {
-        let id = SessionId::new();
+        let (id, session) = (SessionId::new(), member.session);
         deliveries.roster.join(id, member);
-        Self { deliveries, id }
+        Self { deliveries, id, session }
     }
 
     /// The worker is given what the place holds.
@@ -190,8 +191,10 @@ impl Drop for Place<'_> {
         let held = self.deliveries.roster.leave(self.id);
         if !held.is_empty() {
             let held = held.into_iter().map(|holding| holding.held).collect();
-            let deliveries = self.deliveries.clone();
-            tokio::spawn(async move { deliveries.release(held, "the caller has gone").await });
+            let (deliveries, session) = (self.deliveries.clone(), self.session);
+            tokio::spawn(async move {
+                deliveries.release(session, held, "the caller has gone").await;
+            });
         }
     }
 }

@@ -118,7 +118,7 @@ impl Roster {
     }
 
     /// Fills reserved places. Returns what belongs to workers that have left meanwhile.
-    pub fn hold(&self, started: Vec<(Seat, Holding)>) -> Vec<Held> {
+    pub fn hold(&self, started: Vec<(Seat, Holding)>) -> Vec<(SessionId, Held)> {
         let mut inner = self.lock();
         let mut orphaned = Vec::new();
         for (seat, holding) in started {
@@ -127,7 +127,7 @@ impl Roster {
                     member.reserved -= 1;
                     member.holding.insert(holding.held.delivery_id, holding);
                 }
-                None => orphaned.push(holding.held),
+                None => orphaned.push((seat.session, holding.held)),
             }
         }
         drop(inner);

@@ -211,8 +211,9 @@ impl Session {
                 self.roster().release(self.id, tokens.iter().map(|(_, token)| token.delivery_id));
                 let held = tokens.iter().map(|(_, token)| hello::held(token)).collect();
                 let reason: String = nack.reason.replace('\0', "").chars().take(1_000).collect();
-                let deliveries = self.all.deliveries.clone();
-                self.answering.spawn(async move { deliveries.release(held, &reason).await });
+                let (deliveries, session) = (self.all.deliveries.clone(), self.id);
+                self.answering
+                    .spawn(async move { deliveries.release(session, held, &reason).await });
             }
             Some(Said::Ping(ping)) => {
                 self.roster().send(self.id, Message::Pong(Pong { sequence: ping.sequence }));
@@ -274,7 +275,7 @@ impl Session {
         let (held, never_begun): (Vec<_>, Vec<_>) =
             holding.into_iter().partition(|holding| holding.acknowledged);
         let never_begun = never_begun.into_iter().map(|holding| holding.held).collect();
-        self.all.deliveries.release(never_begun, "not acknowledged").await;
+        self.all.deliveries.release(self.id, never_begun, "not acknowledged").await;
         let store = &self.all.deliveries.database.store;
         let left = if self.draining || held.is_empty() {
             store.end_session(self.id).await

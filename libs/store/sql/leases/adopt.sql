@@ -9,4 +9,5 @@ WITH mine AS (
 )
 UPDATE leases SET session_id = $5
 FROM mine WHERE (leases.task_id, leases.ordinal) = (mine.task_id, mine.ordinal)
-RETURNING leases.delivery_id, leases.times_out_at
+RETURNING leases.delivery_id,
+    extract(epoch FROM leases.times_out_at - now())::double precision AS "time_left_s!"

@@ -104,12 +104,6 @@ WITH item AS MATERIALIZED (
         jsonb_build_object('traceparent', traceparent)
     FROM counted WHERE state = 'evaluating_results'
     RETURNING msg_id, message, headers
-), step_history AS (
-    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
-    SELECT task_id, ordinal,
-        CASE WHEN message_id IS NULL THEN '{EnqueueForOrchestration,Complete}' ELSE '{Complete}' END::step_event[],
-        state, attempt, worker_id
-    FROM completed
 ), task_history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id,
@@ -121,6 +115,13 @@ WITH item AS MATERIALIZED (
         END::task_event[],
         state, $10
     FROM counted
+), step_history AS (
+    -- Written before the task's: PostgreSQL runs what nothing refers to from the last to the first.
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
+    SELECT task_id, ordinal,
+        CASE WHEN message_id IS NULL THEN '{EnqueueForOrchestration,Complete}' ELSE '{Complete}' END::step_event[],
+        state, attempt, worker_id
+    FROM completed
 )
 SELECT 'verdict' AS "kind!", position, verdict, NULL::bigint AS message_id, NULL::jsonb AS message,
     NULL::jsonb AS headers, NULL::uuid AS task_id

@@ -42,12 +42,6 @@ WITH taken AS (
     FROM waiting
     CROSS JOIN LATERAL pgmq.send_batch('worker_' || namespace || '_queue', messages, headers) AS message_id
     GROUP BY namespace
-), step_history AS (
-    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
-    SELECT task_id, ordinal,
-        CASE WHEN delivery_id IS NULL THEN '{Enqueue}' ELSE '{Enqueue,Start}' END::step_event[],
-        state, attempt, $8
-    FROM moved
 ), counted AS (
     UPDATE tasks
     SET ready = tasks.ready - change.steps, in_flight = in_flight + change.steps,
@@ -61,6 +55,13 @@ WITH taken AS (
 ), task_history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id, '{StepsEnqueued}', state, $8 FROM counted WHERE ready = 0
+), step_history AS (
+    -- Written before the task's: PostgreSQL runs what nothing refers to from the last to the first.
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
+    SELECT task_id, ordinal,
+        CASE WHEN delivery_id IS NULL THEN '{Enqueue}' ELSE '{Enqueue,Start}' END::step_event[],
+        state, attempt, $8
+    FROM moved
 )
 SELECT 'moved' AS "kind!", task_id, ordinal, delivery_id, name, attempt, max_attempts, NULL AS namespace
 FROM moved

@@ -3,24 +3,34 @@
 -- comes late, it was not taken before.
 WITH locked AS (
     -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
-    SELECT task_id, ordinal, item.delivery_id, item.error_type, item.error_message, tasks.watched
-    FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[])
-        AS item (task_id, ordinal, delivery_id, error_type, error_message)
+    SELECT task_id, ordinal, item.delivery_id, item.error_type, item.error_message, item.session_id,
+        tasks.watched
+    FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $7::uuid[])
+        AS item (task_id, ordinal, delivery_id, error_type, error_message, session_id)
     JOIN tasks USING (task_id)
     JOIN steps USING (task_id, ordinal)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
+), freed AS (
+    -- Looked at again: a worker that came back meanwhile, in this session or another, keeps its lease.
+    DELETE FROM leases USING locked
+    WHERE (leases.task_id, leases.ordinal) = (locked.task_id, locked.ordinal)
+      AND leases.delivery_id = locked.delivery_id
+      AND (locked.session_id IS NULL OR (
+        leases.session_id = locked.session_id AND NOT EXISTS (
+            SELECT FROM worker_sessions AS session
+            WHERE session.session_id = locked.session_id AND session.expires_at >= now()
+        )
+      ))
+    RETURNING locked.*
 ), moved AS (
     UPDATE steps
     SET state = step_state_after(steps.state, 'LeaseExpired'), delivery_id = NULL,
         accepted_delivery_id = gen_random_uuid()
-    FROM locked
-    WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
-      AND steps.delivery_id = locked.delivery_id
+    FROM freed
+    WHERE (steps.task_id, steps.ordinal) = (freed.task_id, freed.ordinal)
+      AND steps.delivery_id = freed.delivery_id
       AND step_state_after(steps.state, 'LeaseExpired') IS NOT NULL
-    RETURNING locked.*, steps.attempt, steps.state, steps.accepted_delivery_id
-), freed AS (
-    DELETE FROM leases USING moved
-    WHERE (leases.task_id, leases.ordinal) = (moved.task_id, moved.ordinal)
+    RETURNING freed.*, steps.attempt, steps.state, steps.accepted_delivery_id
 ), recorded AS (
     INSERT INTO step_results (task_id, ordinal, attempt, error_type, error_message, retryable)
     SELECT task_id, ordinal, attempt, error_type, error_message, true FROM moved

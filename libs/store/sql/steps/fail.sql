@@ -84,17 +84,6 @@ WITH item AS MATERIALIZED (
         jsonb_build_object('traceparent', traceparent)
     FROM counted WHERE state = 'evaluating_results'
     RETURNING msg_id, message, headers
-), step_history AS (
-    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
-    SELECT task_id, ordinal,
-        CASE
-            WHEN message_id IS NULL AND again THEN '{EnqueueAsErrorForOrchestration,WaitForRetry}'
-            WHEN message_id IS NULL THEN '{EnqueueAsErrorForOrchestration,Fail}'
-            WHEN again THEN '{WaitForRetry}'
-            ELSE '{Fail}'
-        END::step_event[],
-        state, attempt, worker_id, error_type
-    FROM failed
 ), task_history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id,
@@ -106,6 +95,18 @@ WITH item AS MATERIALIZED (
         END::task_event[],
         state, $11
     FROM counted
+), step_history AS (
+    -- Written before the task's: PostgreSQL runs what nothing refers to from the last to the first.
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
+    SELECT task_id, ordinal,
+        CASE
+            WHEN message_id IS NULL AND again THEN '{EnqueueAsErrorForOrchestration,WaitForRetry}'
+            WHEN message_id IS NULL THEN '{EnqueueAsErrorForOrchestration,Fail}'
+            WHEN again THEN '{WaitForRetry}'
+            ELSE '{Fail}'
+        END::step_event[],
+        state, attempt, worker_id, error_type
+    FROM failed
 )
 SELECT 'verdict' AS "kind!", position, verdict, NULL::bigint AS message_id, NULL::jsonb AS message,
     NULL::jsonb AS headers, NULL::uuid AS task_id

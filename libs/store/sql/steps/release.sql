@@ -1,23 +1,27 @@
 -- Takes deliveries back that were never begun, and puts their steps into their queues: Release.
 WITH locked AS (
     -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
-    SELECT task_id, ordinal, item.delivery_id, item.reason
-    FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[])
-        AS item (task_id, ordinal, delivery_id, reason)
+    SELECT task_id, ordinal, item.delivery_id, item.reason, item.session_id, tasks.watched
+    FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $6::uuid[])
+        AS item (task_id, ordinal, delivery_id, reason, session_id)
     JOIN tasks USING (task_id)
     JOIN steps USING (task_id, ordinal)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
+), freed AS (
+    -- A worker that came back in another session keeps its lease.
+    DELETE FROM leases USING locked
+    WHERE (leases.task_id, leases.ordinal) = (locked.task_id, locked.ordinal)
+      AND leases.delivery_id = locked.delivery_id
+      AND (locked.session_id IS NULL OR leases.session_id = locked.session_id)
+    RETURNING locked.*
 ), moved AS (
     UPDATE steps
     SET state = step_state_after(steps.state, 'Release'), attempt = attempt - 1, delivery_id = NULL
-    FROM locked
-    WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
-      AND steps.delivery_id = locked.delivery_id
+    FROM freed
+    WHERE (steps.task_id, steps.ordinal) = (freed.task_id, freed.ordinal)
+      AND steps.delivery_id = freed.delivery_id
       AND step_state_after(steps.state, 'Release') IS NOT NULL
-    RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, locked.reason
-), freed AS (
-    DELETE FROM leases USING moved
-    WHERE (leases.task_id, leases.ordinal) = (moved.task_id, moved.ordinal)
+    RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, freed.reason, freed.watched
 ), waiting AS (
     SELECT namespace,
         array_agg(jsonb_build_object('task_id', moved.task_id, 'ordinal', moved.ordinal,
@@ -37,4 +41,6 @@ WITH locked AS (
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
     SELECT task_id, ordinal, '{Release}', state, attempt, $5, reason FROM moved
 )
-SELECT namespace AS "namespace!" FROM queued
+SELECT namespace, NULL::uuid AS watched FROM queued
+UNION ALL
+SELECT NULL, task_id FROM moved WHERE watched

@@ -31,13 +31,14 @@ WITH due AS MATERIALIZED (
     ) AS change
     WHERE tasks.task_id = change.task_id
     RETURNING tasks.task_id, tasks.state, tasks.watched, change.task_state
-), step_history AS (
-    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
-    SELECT task_id, ordinal, '{Retry}', state, attempt, $2 FROM moved
 ), task_history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id, '{RetryReady}', state, $2
     FROM counted WHERE task_state_after(task_state, 'RetryReady') IS NOT NULL
+), step_history AS (
+    -- Written before the task's: PostgreSQL runs what nothing refers to from the last to the first.
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
+    SELECT task_id, ordinal, '{Retry}', state, attempt, $2 FROM moved
 )
 SELECT 'ready' AS "kind!", msg_id AS message_id, message, headers, NULL::uuid AS task_id FROM ready
 UNION ALL

@@ -33,6 +33,8 @@ WITH item AS MATERIALIZED (
     INSERT INTO task_identities (identity, task_id)
     SELECT identity, task_id FROM unnest($14::bytea[], $15::uuid[]) AS key (identity, task_id)
     WHERE task_id IN (SELECT task_id FROM wanted)
+    -- In one order, so that two batches with the same keys do not wait for each other.
+    ORDER BY identity
 ), searchable AS (
     INSERT INTO task_search (task_id, namespace, name, version, correlation_id)
     SELECT task_id, namespace, name, version, correlation_id FROM wanted

@@ -14,9 +14,9 @@ WITH open AS MATERIALIZED (
             'template_id', template_id, 'priority', priority),
         jsonb_build_object('traceparent', traceparent)
     FROM open_steps JOIN task_details USING (task_id)
-    WHERE state = 'pending' AND (task_id, ordinal) NOT IN (
-        SELECT (message->>'task_id')::uuid, (message->>'ordinal')::integer
-        FROM pgmq.q_orchestration_ready_steps
+    WHERE state = 'pending' AND NOT EXISTS (
+        SELECT FROM pgmq.q_orchestration_ready_steps
+        WHERE (message->>'task_id', message->>'ordinal') = (task_id::text, ordinal::text)
     )
     RETURNING msg_id
 ), unqueued AS (
@@ -26,7 +26,10 @@ WITH open AS MATERIALIZED (
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
     FROM open_steps JOIN task_details USING (task_id) JOIN template_steps USING (template_id, ordinal)
     WHERE state = 'enqueued'
-      AND (task_id, ordinal) NOT IN (SELECT task_id, ordinal FROM steps_in_worker_queues())
+      AND NOT EXISTS (
+        SELECT FROM steps_in_worker_queues() AS waiting
+        WHERE (waiting.task_id, waiting.ordinal) = (open_steps.task_id::text, open_steps.ordinal::text)
+      )
     GROUP BY namespace
 ), queued AS MATERIALIZED (
     SELECT message_id
@@ -41,9 +44,9 @@ WITH open AS MATERIALIZED (
         jsonb_build_object('traceparent', traceparent)
     FROM open_steps JOIN task_details USING (task_id) JOIN step_results USING (task_id, ordinal, attempt)
     WHERE state IN ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
-      AND (task_id, ordinal) NOT IN (
-        SELECT (message->>'task_id')::uuid, (message->>'ordinal')::integer
-        FROM pgmq.q_orchestration_step_results
+      AND NOT EXISTS (
+        SELECT FROM pgmq.q_orchestration_step_results
+        WHERE (message->>'task_id', message->>'ordinal') = (task_id::text, ordinal::text)
     )
     RETURNING msg_id
 ), unfinished AS (
@@ -52,8 +55,8 @@ WITH open AS MATERIALIZED (
         jsonb_build_object('traceparent', traceparent)
     FROM open JOIN task_details USING (task_id)
     WHERE (state = 'evaluating_results' OR (state = 'initializing' AND total = 0))
-      AND task_id NOT IN (
-        SELECT (message->>'task_id')::uuid FROM pgmq.q_orchestration_task_finalizations
+      AND NOT EXISTS (
+        SELECT FROM pgmq.q_orchestration_task_finalizations WHERE message->>'task_id' = task_id::text
     )
     RETURNING msg_id
 )

@@ -1,5 +1,6 @@
 //! Leases whose workers are lost, or took too long.
 
+use tasker_domain::SessionId;
 use uuid::Uuid;
 
 use crate::{Store, StoreError, steps::Held};
@@ -9,6 +10,8 @@ use crate::{Store, StoreError, steps::Held};
 pub struct Expiry {
     /// Step and lease.
     pub held: Held,
+    /// Only if this session has it, and has run out; `None`: whoever has it.
+    pub session: Option<SessionId>,
     /// `LEASE_EXPIRED` or `STEP_TIMED_OUT`.
     pub error_type: &'static str,
     /// For people.
@@ -31,6 +34,7 @@ impl Store {
         let deliveries: Vec<Uuid> = items.iter().map(|item| item.held.delivery_id).collect();
         let types: Vec<String> = items.iter().map(|item| item.error_type.to_owned()).collect();
         let messages: Vec<String> = items.iter().map(|item| item.error_message.clone()).collect();
+        let sessions: Vec<Option<Uuid>> = items.iter().map(|item| Some(item.session?.0)).collect();
         let rows = sqlx::query_file!(
             "sql/steps/expire.sql",
             &task_ids,
@@ -38,7 +42,8 @@ impl Store {
             &deliveries,
             &types,
             &messages,
-            actor
+            actor,
+            &sessions as &[Option<Uuid>]
         )
         .fetch_all(&self.durable)
         .await?;

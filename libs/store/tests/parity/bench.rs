@@ -89,6 +89,19 @@ impl Bench {
         .execute(&self.pool)
         .await
         .unwrap();
+        if matches!(verb, Verb::Release | Verb::Expire) {
+            // Whatever its state: only the state may stand in the way.
+            sqlx::query(
+                "INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
+                 VALUES ($1, $2, $3, gen_random_uuid(), now() + interval '1 hour')",
+            )
+            .bind(held.task_id)
+            .bind(held.ordinal)
+            .bind(held.delivery_id)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        }
         // What was remembered of its birth is not asked for.
         sqlx::query("DELETE FROM step_transitions WHERE task_id = $1")
             .bind(held.task_id)

@@ -104,12 +104,13 @@ impl Verb {
                 store.start_steps(&step.ready.namespace, &[item], ACTOR).await.map(drop)
             }
             Self::Release => {
-                let item = ToRelease { held: step.held, reason: String::new() };
+                let item = ToRelease { held: step.held, session: None, reason: String::new() };
                 store.release_steps(&[item], ACTOR).await.map(drop)
             }
             Self::Expire => {
                 let item = Expiry {
                     held: step.held,
+                    session: None,
                     error_type: "LEASE_EXPIRED",
                     error_message: "the worker is lost".to_owned(),
                 };

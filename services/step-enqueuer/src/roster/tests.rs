@@ -100,7 +100,7 @@ fn what_a_worker_held_when_it_left_is_known_and_what_comes_late_comes_back() {
     roster.hold(vec![(seat, one.clone())]);
     let left = roster.leave(seat.place);
     assert_eq!(left.iter().map(|holding| holding.held).collect::<Vec<_>>(), [one.held]);
-    assert_eq!(roster.hold(vec![(seat, late.clone())]), [late.held]);
+    assert_eq!(roster.hold(vec![(seat, late.clone())]), [(seat.session, late.held)]);
     assert_eq!(roster.reserve("n", "a"), None);
 }
 
