@@ -4,6 +4,7 @@
 //! ports and a database of its own. Programs must have been built: `scripts/test` does it first.
 
 mod examples;
+mod keeper;
 mod ledger;
 mod mesh;
 mod ports;

@@ -10,7 +10,7 @@ use std::{
 
 use nix::{sys::signal, unistd::Pid};
 
-use crate::wait::until;
+use crate::{keeper, wait::until};
 
 pub use nix::sys::signal::Signal;
 
@@ -81,8 +81,9 @@ impl Program {
         let mut process = self.process();
         assert!(process.child.is_none(), "{} still runs", self.name);
         let child = process.command.spawn();
-        process.child =
-            Some(child.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name)));
+        let child = child.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
+        keeper::began(child.id());
+        process.child = Some(child);
     }
 
     /// Kills it with SIGKILL, and returns when it is gone.
@@ -91,6 +92,7 @@ impl Program {
             // An error means that it is gone already.
             child.kill().ok();
             child.wait().ok();
+            keeper::ended(child.id());
         }
     }
 
@@ -125,11 +127,11 @@ impl Program {
     /// How it has ended; nothing while it runs.
     pub fn ended(&self) -> Option<ExitStatus> {
         let mut process = self.process();
-        let ended = process.child.as_mut()?.try_wait().expect("our own child can be asked");
-        if ended.is_some() {
-            process.child = None;
-        }
-        ended
+        let child = process.child.as_mut()?;
+        let ended = child.try_wait().expect("our own child can be asked")?;
+        keeper::ended(child.id());
+        process.child = None;
+        Some(ended)
     }
 
     /// What it has written so far.
