@@ -26,7 +26,7 @@ async fn hear(database: &Database, watches: &Watches) -> Result<(), StoreError> 
     let mut listener = database.store.listen().await?;
     loop {
         // What was announced while nobody listened is lost: all look.
-        watches.all_moved();
+        watches.interrupted();
         while let Some(notification) = listener.try_recv().await? {
             match serde_json::from_str::<Announcement>(notification.payload()) {
                 Ok(announcement) => watches.moved(announcement.tasks),

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::watches::{Watch, Watches};
+use crate::watches::{Heard, Watch, Watches};
 
 /// Transitions read at once.
 const PAGE: i64 = 500;
@@ -86,7 +86,7 @@ impl Watcher {
             tokio::select! {
                 () = &mut over => return Ok(row),
                 () = self.drain.cancelled() => return Err(ending()),
-                _ = timeout(LOOK_ANYWAY, watch.moved()) => {}
+                _ = timeout(LOOK_ANYWAY, watch.heard()) => {}
             }
         }
     }
@@ -134,7 +134,11 @@ impl Progress {
                 }
                 tokio::select! {
                     () = self.watcher.drain.cancelled() => return Err(ending()),
-                    _ = timeout(LOOK_ANYWAY, self.watch.moved()) => {}
+                    heard = timeout(LOOK_ANYWAY, self.watch.heard()) => {
+                        if heard == Ok(Heard::Interrupted) {
+                            self.rewind();
+                        }
+                    }
                 }
                 continue;
             }
@@ -145,6 +149,12 @@ impl Progress {
                 })?;
             }
         }
+    }
+
+    /// Goes back to what the database cannot have forgotten: it may have numbered others anew since.
+    fn rewind(&mut self) {
+        self.from = self.durable;
+        self.told = self.durable.before();
     }
 
     fn tell(&mut self, transition: &Transition) -> Result<(), String> {

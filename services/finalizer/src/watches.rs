@@ -11,14 +11,25 @@ use uuid::Uuid;
 /// Tells watchers that their task moved. Clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Watches {
-    watched: Arc<Mutex<HashMap<Uuid, watch::Sender<()>>>>,
+    /// Each counts the interruptions that it was told of.
+    watched: Arc<Mutex<HashMap<Uuid, watch::Sender<u64>>>>,
+}
+
+/// What a watcher hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// The task may have moved.
+    Moved,
+    /// Something may have got lost: the database may have forgotten what did not wait for the disk.
+    Interrupted,
 }
 
 /// One watcher's ear; dropping it forgets the task if nobody else watches it.
 #[derive(Debug)]
 pub struct Watch {
     task: Uuid,
-    moved: watch::Receiver<()>,
+    moved: watch::Receiver<u64>,
+    interruptions: u64,
     watches: Watches,
 }
 
@@ -26,8 +37,9 @@ impl Watches {
     /// Listens to a task from now on.
     pub fn listen(&self, task: Uuid) -> Watch {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved = watched.entry(task).or_insert_with(|| watch::channel(()).0).subscribe();
-        Watch { task, moved, watches: self.clone() }
+        let moved = watched.entry(task).or_insert_with(|| watch::channel(0).0).subscribe();
+        let interruptions = *moved.borrow();
+        Watch { task, moved, interruptions, watches: self.clone() }
     }
 
     /// Tells those who listen to these tasks.
@@ -35,23 +47,26 @@ impl Watches {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         for task in tasks {
             if let Some(watch) = watched.get(&task) {
-                watch.send_replace(());
+                watch.send_modify(|_| {});
             }
         }
     }
 
-    /// Tells all: some announcement may have got lost.
-    pub fn all_moved(&self) {
+    /// Tells all that the connection was lost, and announcements with it.
+    pub fn interrupted(&self) {
         for watch in self.watched.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            watch.send_replace(());
+            watch.send_modify(|interruptions| *interruptions += 1);
         }
     }
 }
 
 impl Watch {
-    /// Waits until the task has moved since the last time.
-    pub async fn moved(&mut self) {
+    /// Waits until something was heard since the last time.
+    pub async fn heard(&mut self) -> Heard {
         self.moved.changed().await.expect("the sender lives as long as its listeners");
+        let interruptions = *self.moved.borrow_and_update();
+        let before = std::mem::replace(&mut self.interruptions, interruptions);
+        if interruptions == before { Heard::Moved } else { Heard::Interrupted }
     }
 }
 
@@ -74,7 +89,12 @@ mod tests {
         let (watches, task) = (Watches::default(), Uuid::now_v7());
         let (mut one, two) = (watches.listen(task), watches.listen(task));
         watches.moved([task, Uuid::now_v7()]);
-        one.moved().await;
+        assert_eq!(one.heard().await, Heard::Moved);
+        watches.interrupted();
+        watches.moved([task]);
+        assert_eq!(one.heard().await, Heard::Interrupted);
+        watches.moved([task]);
+        assert_eq!(one.heard().await, Heard::Moved);
         drop(one);
         assert_eq!(watches.watched.lock().unwrap().len(), 1);
         drop(two);

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tasker_api::{DeliveryToken, time, v1};
+use prost::Message as _;
+use tasker_api::{DeliveryToken, MAX_MESSAGE_BYTES, time, v1};
 use tasker_domain::{Ordinal, SessionId, Template, template::Step};
 use tasker_stage::{Announcer, Database};
-use tasker_store::{Announcement, Content, Held, Payload, Started, StoreError, ToRelease};
+use tasker_store::{Announcement, Content, Expiry, Held, Payload, Started, StoreError, ToRelease};
 use uuid::Uuid;
 
 use crate::roster::{Holding, Roster, Seat};
@@ -58,12 +59,19 @@ impl Deliveries {
         match self.database.store.delivery_contents(&all).await {
             Ok(mut contents) => {
                 let mut by_seat: HashMap<Seat, Vec<v1::Delivery>> = HashMap::new();
+                let mut too_large = Vec::new();
                 for (started, found) in &started {
                     let content = contents.remove(&started.held.delivery_id).unwrap_or_default();
-                    if let Some(delivery) = delivery(started, found, content) {
-                        by_seat.entry(found.seat).or_default().push(delivery);
+                    match delivery(started, found, content) {
+                        Some(delivery) if delivery.encoded_len() > MAX_MESSAGE_BYTES => {
+                            self.roster.release(found.seat.place, [started.held.delivery_id]);
+                            too_large.push(started.held);
+                        }
+                        Some(delivery) => by_seat.entry(found.seat).or_default().push(delivery),
+                        None => {}
                     }
                 }
+                self.refuse(too_large).await;
                 for (seat, deliveries) in by_seat {
                     self.roster.deliver(seat, deliveries);
                 }
@@ -75,6 +83,30 @@ impl Deliveries {
         }
         for (session, held) in orphaned {
             self.release(session, vec![held], "the worker has left").await;
+        }
+    }
+
+    /// Fails attempts that no worker could be told of: what they would carry is too large.
+    async fn refuse(&self, too_large: Vec<Held>) {
+        if too_large.is_empty() {
+            return;
+        }
+        let expiry = |held| Expiry {
+            held,
+            session: None,
+            error_type: "DELIVERY_TOO_LARGE",
+            error_message: format!(
+                "context and dependency results are more than {MAX_MESSAGE_BYTES} bytes: store them elsewhere and pass references"
+            ),
+        };
+        let items: Vec<Expiry> = too_large.into_iter().map(expiry).collect();
+        match self.database.store.expire_leases(&items, &self.actor).await {
+            Ok((_, watched)) => self.announcer.moved(watched),
+            // Their leases end at the steps' timeouts.
+            Err(error) => {
+                self.database.noticed(&error);
+                tracing::warn!("attempts that are too large could not be failed yet: {error}");
+            }
         }
     }
 

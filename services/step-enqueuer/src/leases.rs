@@ -8,8 +8,9 @@ use tasker_api::{
     },
     v1::{GoAway, work_response::Message},
 };
+use tasker_domain::SessionId;
 use tasker_runtime::mesh::TracedBalance;
-use tasker_store::{Expiry, Lost, StoreError};
+use tasker_store::{Expiry, Held, Lost, StoreError};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -118,7 +119,23 @@ impl Leases {
         }
         if purge {
             database.store.purge_sessions().await?;
+            for session in sessions {
+                self.release_strays(session).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// Takes back what a connected worker was never told of: a start that was committed although its
+    /// answer, and then its release, got lost.
+    async fn release_strays(&self, session: SessionId) -> Result<(), StoreError> {
+        let leases = self.deliveries.database.store.leases_of(session).await?;
+        let holding = self.deliveries.roster.holding(session);
+        let stray = |(held, age): &(Held, Duration)| {
+            *age > self.liveness.tick() && !holding.contains(&held.delivery_id)
+        };
+        let strays = leases.into_iter().filter(stray).map(|(held, _)| held).collect();
+        self.deliveries.release(session, strays, "never delivered").await;
         Ok(())
     }
 
@@ -140,7 +157,7 @@ impl Leases {
     }
 }
 
-fn timeout_of(held: tasker_store::Held) -> Expiry {
+fn timeout_of(held: Held) -> Expiry {
     Expiry {
         held,
         session: None,

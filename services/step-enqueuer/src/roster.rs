@@ -97,6 +97,13 @@ impl Roster {
             .collect()
     }
 
+    /// What a worker holds, by delivery.
+    pub fn holding(&self, session: SessionId) -> HashSet<Uuid> {
+        let inner = self.lock();
+        let member = inner.members.get(&session);
+        member.map(|member| member.holding.keys().copied().collect()).unwrap_or_default()
+    }
+
     /// Reserves a place for a fresh step, unless older ones wait for such a place.
     pub fn reserve_fresh(&self, namespace: &str, callable: &str) -> Option<Seat> {
         let mut inner = self.lock();

@@ -76,7 +76,8 @@ pub struct StepOutcome {
 /// Why a step failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepError {
-    /// For programs, for example `card_declined`; `LEASE_EXPIRED` and `STEP_TIMED_OUT` come from the engine.
+    /// For programs, for example `card_declined`; `LEASE_EXPIRED`, `STEP_TIMED_OUT` and `DELIVERY_TOO_LARGE`
+    /// come from the engine.
     /// At most 200 bytes.
     #[prost(string, tag = "1")]
     pub r#type: ::prost::alloc::string::String,
@@ -298,7 +299,8 @@ pub struct CreateTaskRequest {
     /// What the steps work on. Unset means the JSON object `{}`.
     #[prost(message, optional, tag = "2")]
     pub context: ::core::option::Option<Payload>,
-    /// Names this submission, so that it may be repeated: the same id again returns the first answer.
+    /// Names this submission, so that it may be repeated: the same id again returns the first answer,
+    /// whatever the template. Make it unique, for example a UUID.
     /// At most 128 bytes. Empty: not repeatable.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
@@ -1166,7 +1168,8 @@ pub struct Welcome {
     /// Of `Hello.held`, those that are still this worker's. The others are lost: stop their work.
     #[prost(string, repeated, tag = "4")]
     pub resumed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The largest message that either side may send, in bytes.
+    /// The largest message that either side may send, in bytes. gRPC libraries take 4 MiB unless told: set
+    /// the receive limit to at least this, since a delivery carries the results of all dependencies.
     #[prost(int32, tag = "5")]
     pub max_message_bytes: i32,
 }
