@@ -83,12 +83,17 @@ pub struct Bounds {
 }
 
 impl<S: Stage> Gather<S> {
-    /// A stage, and the work of its lanes, which ends when all clones are gone and all is answered.
-    pub fn new(stage: S, bounds: Bounds) -> (Self, Vec<impl Future<Output = ()> + Send + 'static>) {
+    /// Starts a stage. Its lanes end when all clones are gone and all is answered.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn spawn(stage: S, bounds: Bounds) -> Self {
         let (arrivals, waiting) = mpsc::channel(bounds.waiting.max(1));
         let (stage, waiting) = (Arc::new(stage), Arc::new(Mutex::new(waiting)));
-        let lane = |_| run(stage.clone(), waiting.clone(), bounds.batch.max(1));
-        (Self { arrivals }, (0..bounds.lanes.max(1)).map(lane).collect())
+        for _ in 0..bounds.lanes.max(1) {
+            tokio::spawn(run(stage.clone(), waiting.clone(), bounds.batch.max(1)));
+        }
+        Self { arrivals }
     }
 
     /// Hands an item in. The answer comes after the commit of its batch.
@@ -263,8 +268,7 @@ mod tests {
     fn rig(batch: usize, waiting: usize) -> Rig {
         let (batches, gate) = (Arc::default(), Arc::new(Semaphore::new(0)));
         let stage = Double { batches: Arc::clone(&batches), gate: Arc::clone(&gate) };
-        let (gather, lanes) = Gather::new(stage, Bounds { batch, waiting, lanes: 1 });
-        lanes.into_iter().for_each(|lane| drop(tokio::spawn(lane)));
+        let gather = Gather::spawn(stage, Bounds { batch, waiting, lanes: 1 });
         Rig { gather, batches, gate }
     }
 

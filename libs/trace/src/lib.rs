@@ -33,6 +33,15 @@ impl TraceContext {
         }
     }
 
+    /// Makes `span` a child of a `traceparent`, and returns what to send on: the span's own, or the same
+    /// if the span is not recorded.
+    #[must_use]
+    pub fn through(traceparent: &str, span: &Span) -> String {
+        let from = Self { traceparent: traceparent.to_owned(), tracestate: String::new() };
+        from.adopt(span);
+        from.or_of(span).traceparent
+    }
+
     /// Links `span` to this place, for work that serves several traces.
     pub fn link(&self, span: &Span) {
         if !self.traceparent.is_empty() {

@@ -45,10 +45,7 @@ impl Finalizer {
             watches: watches.clone(),
             announcer: Announcer::new(database.store.clone()),
         };
-        let (tasks, lanes) = Gather::new(verb, config.bounds);
-        for lane in lanes {
-            tokio::spawn(lane);
-        }
+        let tasks = Gather::spawn(verb, config.bounds);
         let wake = Wake::default();
         let sweep = Sweep {
             queue: finalize_tasks::QUEUE,

@@ -36,8 +36,6 @@ impl Stage for CompleteSteps {
 /// The span of one item, which its children's messages name.
 fn traced(mut item: Completion) -> (tracing::Span, Completion) {
     let span = tracing::info_span!("step.complete", task.id = %item.held.task_id, step.ordinal = item.held.ordinal);
-    let from = TraceContext { traceparent: item.traceparent, ..TraceContext::default() };
-    from.adopt(&span);
-    item.traceparent = from.or_of(&span).traceparent;
+    item.traceparent = TraceContext::through(&item.traceparent, &span);
     (span, item)
 }

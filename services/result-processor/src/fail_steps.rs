@@ -65,8 +65,6 @@ fn traced((item, wait): (Failed, Duration)) -> (tracing::Span, Failure) {
         error.type = failure.error_type,
         wait_ms = failure.wait_ms
     );
-    let from = TraceContext { traceparent: failure.traceparent, ..TraceContext::default() };
-    from.adopt(&span);
-    failure.traceparent = from.or_of(&span).traceparent;
+    failure.traceparent = TraceContext::through(&failure.traceparent, &span);
     (span, failure)
 }

@@ -51,15 +51,9 @@ impl ResultProcessor {
             finalizer: tasker_stage::finalizer(&config.mesh)?,
             announcer: Announcer::new(database.store.clone()),
         };
-        let (good, lanes) = Gather::new(CompleteSteps { outlets: outlets.clone() }, config.bounds);
-        for lane in lanes {
-            tokio::spawn(lane);
-        }
+        let good = Gather::spawn(CompleteSteps { outlets: outlets.clone() }, config.bounds);
         let patience = Patience { store: database.store.clone(), random: rand::random };
-        let (bad, lanes) = Gather::new(FailSteps { outlets, patience }, config.bounds);
-        for lane in lanes {
-            tokio::spawn(lane);
-        }
+        let bad = Gather::spawn(FailSteps { outlets, patience }, config.bounds);
 
         let wake = Wake::default();
         let queued = QueuedResults {

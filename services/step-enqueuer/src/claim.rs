@@ -174,8 +174,6 @@ fn traced(step: &WaitingStep, namespace: &str) -> (tracing::Span, String) {
         step.ordinal = step.ordinal,
         namespace,
     );
-    let from = TraceContext { traceparent: step.traceparent.clone(), ..TraceContext::default() };
-    from.adopt(&span);
-    let traceparent = from.or_of(&span).traceparent;
+    let traceparent = TraceContext::through(&step.traceparent, &span);
     (span, traceparent)
 }

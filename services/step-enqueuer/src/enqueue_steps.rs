@@ -89,8 +89,6 @@ fn traced(item: &ReadyStep) -> (tracing::Span, String) {
         step.ordinal = item.ordinal,
         namespace = item.namespace
     );
-    let from = TraceContext { traceparent: item.traceparent.clone(), ..TraceContext::default() };
-    from.adopt(&span);
-    let traceparent = from.or_of(&span).traceparent;
+    let traceparent = TraceContext::through(&item.traceparent, &span);
     (span, traceparent)
 }

@@ -70,11 +70,7 @@ impl StepEnqueuer {
             actor: context.instance.clone(),
             announcer: announcer.clone(),
         };
-        let (steps, lanes) =
-            Gather::new(EnqueueSteps { deliveries: deliveries.clone() }, config.bounds);
-        for lane in lanes {
-            tokio::spawn(lane);
-        }
+        let steps = Gather::spawn(EnqueueSteps { deliveries: deliveries.clone() }, config.bounds);
         let wake = Wake::default();
         let sweep = Sweep {
             queue: enqueuer_service::QUEUE,
@@ -119,11 +115,7 @@ impl StepEnqueuer {
         context.spawn("deadlines", leases.clone().watch_deadlines(drain.clone()));
         context.spawn("sessions", leases.watch_sessions(drain.clone()));
 
-        let (results, lanes) =
-            Gather::new(ForwardResults { database, results, makes_calls }, FORWARD);
-        for lane in lanes {
-            tokio::spawn(lane);
-        }
+        let results = Gather::spawn(ForwardResults { database, results, makes_calls }, FORWARD);
         let sessions = Sessions { deliveries, results, liveness, drain };
         let routes = Routes::new(
             WorkerServiceServer::new(sessions).max_decoding_message_size(MAX_MESSAGE_BYTES),

@@ -44,10 +44,7 @@ impl TaskRequest {
             step_enqueuer: tasker_stage::step_enqueuer(&config.mesh)?,
             finalizer: tasker_stage::finalizer(&config.mesh)?,
         };
-        let (births, lanes) = Gather::new(verb, config.bounds);
-        for lane in lanes {
-            tokio::spawn(lane);
-        }
+        let births = Gather::spawn(verb, config.bounds);
         let requests = Requests { database: database.clone(), births: births.clone() };
         context.spawn(
             "reading requests",
