@@ -33,6 +33,12 @@ async fn a_request_id_names_one_submission(client: &Client) {
     let other = client.create_task(task("two")).await.unwrap();
     assert_ne!(first.task_id, other.task_id);
 
+    // The first answer, though a request without a version would now be for a newer one.
+    let newer = "{namespace: twins, name: always_unique, version: 1.1.0, steps: [
+        {name: only, handler: {callable: none}}]}";
+    client.register_template(newer).await.unwrap();
+    assert_eq!(client.create_task(task("one")).await.unwrap(), first);
+
     let at_once = join_all((0..32).map(|_| client.create_task(task("three")))).await;
     let ids: Vec<_> = at_once.into_iter().map(|made| made.unwrap().task_id).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
