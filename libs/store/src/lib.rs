@@ -26,7 +26,7 @@ pub use deliveries::Content;
 pub use error::StoreError;
 pub use leases::{Adopted, Lost};
 pub use messages::{Finalization, Queued, QueuedResult, ReadyStep, WaitingStep};
-pub use migrate::{migrate, schema_version};
+pub use migrate::{migrate, schema_fingerprint, schema_version};
 pub use payload::Payload;
 pub use pool::{Options, Store};
 pub use reconcile::Findings;

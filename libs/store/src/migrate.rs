@@ -1,5 +1,7 @@
 //! Brings a database to the schema of this code, and refuses any other.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use sqlx::{PgPool, migrate::Migrator, postgres::PgConnectOptions};
 
 use crate::StoreError;
@@ -10,6 +12,16 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 #[must_use]
 pub fn schema_version() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// Changes whenever the schema of this code does, also while a migration is being written. For tests.
+#[must_use]
+pub fn schema_fingerprint() -> String {
+    let mut hasher = DefaultHasher::new();
+    for migration in MIGRATIONS.iter() {
+        migration.checksum.hash(&mut hasher);
+    }
+    format!("{}_{:016x}", schema_version(), hasher.finish())
 }
 
 /// Installs PGMQ where it is absent, then whatever of the schema is missing. Again is a no-op.

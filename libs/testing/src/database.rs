@@ -6,10 +6,7 @@ use anyhow::{Context, Result};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::{
-    schema,
-    server::{PREFIX, Server, execute},
-};
+use crate::server::{PREFIX, Server, execute};
 
 /// A database that nobody else uses. Dropped with this value; what a killed test leaves, the next
 /// test process drops.
@@ -35,8 +32,7 @@ impl TestDatabase {
     ///
     /// Without a server, saying what to do.
     pub async fn fresh() -> Self {
-        let version =
-            schema::version().expect("the migrations can be read where they were compiled");
+        let version = tasker_store::schema_fingerprint();
         Self::prepared("store", &version, async |url| Ok(tasker_store::migrate(url).await?)).await
     }
 

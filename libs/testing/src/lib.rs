@@ -6,7 +6,6 @@
 //! survives a crash starts its own `PrivatePostgres`.
 
 mod database;
-mod schema;
 mod server;
 
 pub use database::TestDatabase;
