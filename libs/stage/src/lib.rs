@@ -5,6 +5,7 @@
 
 mod announcer;
 mod bounds;
+mod config;
 mod database;
 mod errors;
 mod hints;
@@ -15,6 +16,7 @@ mod work_off;
 
 pub use announcer::Announcer;
 pub use bounds::Bounded;
+pub use config::{Section, StageConfig};
 pub use database::Database;
 pub use errors::{refused, store_error};
 pub use hints::Hints;

@@ -6,22 +6,11 @@ use std::{
 };
 
 use serde::Deserialize;
-use tasker_runtime::config::{Database, Error, Mesh, Source};
-use tasker_stack::gather::Bounds;
-use tasker_stage::Bounded;
+use tasker_runtime::config::{Error, Source};
+use tasker_stage::{Bounded, StageConfig};
 
 /// The sections `finalizer`, `database` and `mesh`.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// What is the service's own.
-    pub finalizer: Section,
-    /// Its bounds, checked.
-    pub bounds: Bounds,
-    /// Where tasks are kept.
-    pub database: Database,
-    /// Where the other stages are.
-    pub mesh: Mesh,
-}
+pub type Config = StageConfig<Section>;
 
 /// `[finalizer]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -55,23 +44,22 @@ impl Default for Section {
     }
 }
 
-impl Config {
-    /// Reads the sections.
-    ///
-    /// # Errors
-    /// A field is unknown or has a wrong value.
-    pub fn load(source: &Source) -> Result<Self, Error> {
-        let section: Section = source.section("finalizer")?;
-        let Section { max_batch, max_waiting, lanes, .. } = section;
-        let bounds = Bounded { max_batch, max_waiting, lanes }.check(source, "finalizer")?;
-        if !(1..=36_500).contains(&section.keep_history_days) {
+impl tasker_stage::Section for Section {
+    const NAME: &'static str = "finalizer";
+
+    fn bounded(&self) -> Bounded {
+        let Self { max_batch, max_waiting, lanes, .. } = *self;
+        Bounded { max_batch, max_waiting, lanes }
+    }
+
+    fn check(&self, source: &Source) -> Result<(), Error> {
+        if !(1..=36_500).contains(&self.keep_history_days) {
             return Err(source.invalid("finalizer.keep_history_days", "give 1 to 36500"));
         }
-        if section.reconcile_interval < Duration::from_secs(1) {
+        if self.reconcile_interval < Duration::from_secs(1) {
             return Err(source.invalid("finalizer.reconcile_interval", "give at least 1s"));
         }
-        let (database, mesh) = (source.section("database")?, source.section("mesh")?);
-        Ok(Self { finalizer: section, bounds, database, mesh })
+        Ok(())
     }
 }
 
@@ -94,7 +82,7 @@ mod tests {
     #[test]
     fn the_reference_shows_the_defaults() {
         let config = Config::load(&source(REFERENCE, &[])).unwrap();
-        assert_eq!(config.finalizer, Section::default());
+        assert_eq!(config.section, Section::default());
     }
 
     #[test]

@@ -64,8 +64,8 @@ impl Finalizer {
         );
         let maintenance = Maintenance {
             database: database.clone(),
-            reconcile_interval: config.finalizer.reconcile_interval,
-            keep_history_days: config.finalizer.keep_history_days.into(),
+            reconcile_interval: config.section.reconcile_interval,
+            keep_history_days: config.section.keep_history_days.into(),
             repaired: wake.clone(),
         };
         context.spawn("maintenance", maintenance.run(context.drain.clone()));
@@ -73,7 +73,7 @@ impl Finalizer {
         let watcher = Watcher { database, watches, drain: context.drain.clone() };
         let service = Finalizations { tasks, wake, watcher };
         Ok(Service {
-            listen: config.finalizer.listen,
+            listen: config.section.listen,
             routes: Routes::new(
                 FinalizerServiceServer::new(service)
                     .max_decoding_message_size(tasker_api::MAX_MESSAGE_BYTES),

@@ -77,6 +77,6 @@ impl ResultProcessor {
                 .max_decoding_message_size(4 * MAX_MESSAGE_BYTES),
         )
         .add_service(StepServiceServer::new(Steps { database }));
-        Ok(Service { listen: config.result_processor.listen, routes })
+        Ok(Service { listen: config.section.listen, routes })
     }
 }

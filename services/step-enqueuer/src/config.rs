@@ -6,22 +6,11 @@ use std::{
 };
 
 use serde::Deserialize;
-use tasker_runtime::config::{Database, Error, Mesh, Source};
-use tasker_stack::gather::Bounds;
-use tasker_stage::Bounded;
+use tasker_runtime::config::{Error, Source};
+use tasker_stage::{Bounded, StageConfig};
 
 /// The sections `step_enqueuer`, `database` and `mesh`.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// What is the service's own.
-    pub step_enqueuer: Section,
-    /// Its bounds, checked.
-    pub bounds: Bounds,
-    /// Where tasks are kept.
-    pub database: Database,
-    /// Where the other stages are.
-    pub mesh: Mesh,
-}
+pub type Config = StageConfig<Section>;
 
 /// `[step_enqueuer]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -52,20 +41,19 @@ impl Default for Section {
     }
 }
 
-impl Config {
-    /// Reads the sections.
-    ///
-    /// # Errors
-    /// A field is unknown or has a wrong value.
-    pub fn load(source: &Source) -> Result<Self, Error> {
-        let section: Section = source.section("step_enqueuer")?;
-        let Section { max_batch, max_waiting, lanes, .. } = section;
-        let bounds = Bounded { max_batch, max_waiting, lanes }.check(source, "step_enqueuer")?;
-        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&section.session_ttl) {
+impl tasker_stage::Section for Section {
+    const NAME: &'static str = "step_enqueuer";
+
+    fn bounded(&self) -> Bounded {
+        let Self { max_batch, max_waiting, lanes, .. } = *self;
+        Bounded { max_batch, max_waiting, lanes }
+    }
+
+    fn check(&self, source: &Source) -> Result<(), Error> {
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.session_ttl) {
             return Err(source.invalid("step_enqueuer.session_ttl", "give 1s to 1h"));
         }
-        let (database, mesh) = (source.section("database")?, source.section("mesh")?);
-        Ok(Self { step_enqueuer: section, bounds, database, mesh })
+        Ok(())
     }
 }
 
@@ -88,7 +76,7 @@ mod tests {
     #[test]
     fn the_reference_shows_the_defaults() {
         let config = Config::load(&source(REFERENCE, &[])).unwrap();
-        assert_eq!(config.step_enqueuer, Section::default());
+        assert_eq!(config.section, Section::default());
     }
 
     #[test]

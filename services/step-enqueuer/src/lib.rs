@@ -105,7 +105,7 @@ impl StepEnqueuer {
         let results =
             ResultProcessorServiceClient::new(results).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let makes_calls = config.mesh.makes_calls();
-        let liveness = Liveness { session_ttl: config.step_enqueuer.session_ttl };
+        let liveness = Liveness { session_ttl: config.section.session_ttl };
         let leases = Leases {
             deliveries: deliveries.clone(),
             liveness,
@@ -124,6 +124,6 @@ impl StepEnqueuer {
             StepEnqueuerServiceServer::new(ReadySteps { steps, wake })
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         );
-        Ok(Service { listen: config.step_enqueuer.listen, routes })
+        Ok(Service { listen: config.section.listen, routes })
     }
 }

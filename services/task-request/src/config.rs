@@ -3,22 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::Deserialize;
-use tasker_runtime::config::{Database, Error, Mesh, Source};
-use tasker_stack::gather::Bounds;
-use tasker_stage::Bounded;
+use tasker_stage::{Bounded, StageConfig};
 
 /// The sections `task_request`, `database` and `mesh`.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// What is the service's own.
-    pub task_request: Section,
-    /// Its bounds, checked.
-    pub bounds: Bounds,
-    /// Where tasks are kept.
-    pub database: Database,
-    /// Where the next stages are.
-    pub mesh: Mesh,
-}
+pub type Config = StageConfig<Section>;
 
 /// `[task_request]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -45,17 +33,12 @@ impl Default for Section {
     }
 }
 
-impl Config {
-    /// Reads the sections.
-    ///
-    /// # Errors
-    /// A field is unknown or has a wrong value.
-    pub fn load(source: &Source) -> Result<Self, Error> {
-        let section: Section = source.section("task_request")?;
-        let Section { max_batch, max_waiting, lanes, .. } = section;
-        let bounds = Bounded { max_batch, max_waiting, lanes }.check(source, "task_request")?;
-        let (database, mesh) = (source.section("database")?, source.section("mesh")?);
-        Ok(Self { task_request: section, bounds, database, mesh })
+impl tasker_stage::Section for Section {
+    const NAME: &'static str = "task_request";
+
+    fn bounded(&self) -> Bounded {
+        let Self { max_batch, max_waiting, lanes, .. } = *self;
+        Bounded { max_batch, max_waiting, lanes }
     }
 }
 
@@ -63,7 +46,7 @@ impl Config {
 mod tests {
     use std::io::Write as _;
 
-    use tasker_runtime::config::REFERENCE;
+    use tasker_runtime::config::{REFERENCE, Source};
 
     use super::*;
 
@@ -78,7 +61,7 @@ mod tests {
     #[test]
     fn the_reference_shows_the_defaults() {
         let config = Config::load(&source(REFERENCE, &[])).unwrap();
-        assert_eq!(config.task_request, Section::default());
+        assert_eq!(config.section, Section::default());
     }
 
     #[test]

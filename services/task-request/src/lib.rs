@@ -58,6 +58,6 @@ impl TaskRequest {
         let routes =
             Routes::new(TaskServiceServer::new(tasks).max_decoding_message_size(MAX_MESSAGE_BYTES))
                 .add_service(TemplateServiceServer::new(Templates { database }));
-        Ok(Service { listen: config.task_request.listen, routes })
+        Ok(Service { listen: config.section.listen, routes })
     }
 }
