@@ -17,6 +17,14 @@ pub struct Content {
     pub dependency_results: BTreeMap<String, Payload>,
 }
 
+impl Content {
+    /// Whether the task's row was there: a context always says what it is.
+    #[must_use]
+    pub fn has_context(&self) -> bool {
+        !self.context.content_type.is_empty()
+    }
+}
+
 impl Store {
     /// Reads what deliveries carry, by delivery.
     ///

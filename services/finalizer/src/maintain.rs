@@ -40,6 +40,8 @@ impl Maintenance {
             if let Err(error) = done {
                 self.database.noticed(&error);
                 tracing::warn!("maintenance failed, and is tried again: {error}");
+                // Not only after hours: making partitions again is a no-op.
+                partitions.reset_after(self.reconcile_interval);
             }
         }
     }

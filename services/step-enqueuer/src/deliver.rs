@@ -28,6 +28,26 @@ pub struct Deliveries {
     pub announcer: Announcer,
 }
 
+/// Why no worker can be told of a step.
+#[derive(Debug, thiserror::Error)]
+enum Undeliverable {
+    #[error(
+        "context and dependency results are more than {MAX_MESSAGE_BYTES} bytes: store them elsewhere and pass references"
+    )]
+    TooLarge,
+    #[error("the task's context or the step's declaration is missing from the database")]
+    Corrupt,
+}
+
+impl Undeliverable {
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "DELIVERY_TOO_LARGE",
+            Self::Corrupt => "TASK_CORRUPT",
+        }
+    }
+}
+
 /// A step on its way to a worker that has a place for it.
 pub struct Match {
     pub held: Held,
@@ -59,19 +79,18 @@ impl Deliveries {
         match self.database.store.delivery_contents(&all).await {
             Ok(mut contents) => {
                 let mut by_seat: HashMap<Seat, Vec<v1::Delivery>> = HashMap::new();
-                let mut too_large = Vec::new();
+                let mut undeliverable = Vec::new();
                 for (started, found) in &started {
-                    let content = contents.remove(&started.held.delivery_id).unwrap_or_default();
+                    let content = contents.remove(&started.held.delivery_id);
                     match delivery(started, found, content) {
-                        Some(delivery) if delivery.encoded_len() > MAX_MESSAGE_BYTES => {
+                        Ok(delivery) => by_seat.entry(found.seat).or_default().push(delivery),
+                        Err(why) => {
                             self.roster.release(found.seat.place, [started.held.delivery_id]);
-                            too_large.push(started.held);
+                            undeliverable.push((started.held, why));
                         }
-                        Some(delivery) => by_seat.entry(found.seat).or_default().push(delivery),
-                        None => {}
                     }
                 }
-                self.refuse(too_large).await;
+                self.refuse(undeliverable).await;
                 for (seat, deliveries) in by_seat {
                     self.roster.deliver(seat, deliveries);
                 }
@@ -86,26 +105,29 @@ impl Deliveries {
         }
     }
 
-    /// Fails attempts that no worker could be told of: what they would carry is too large.
-    async fn refuse(&self, too_large: Vec<Held>) {
-        if too_large.is_empty() {
+    /// Fails attempts that no worker can be told of.
+    async fn refuse(&self, undeliverable: Vec<(Held, Undeliverable)>) {
+        if undeliverable.is_empty() {
             return;
         }
-        let expiry = |held| Expiry {
-            held,
-            session: None,
-            error_type: "DELIVERY_TOO_LARGE",
-            error_message: format!(
-                "context and dependency results are more than {MAX_MESSAGE_BYTES} bytes: store them elsewhere and pass references"
-            ),
+        let expiry = |(held, why): (Held, Undeliverable)| {
+            tracing::error!(task.id = %held.task_id, step.ordinal = held.ordinal, "a step cannot be delivered: {why}");
+            Expiry {
+                held,
+                session: None,
+                error_type: why.error_type(),
+                error_message: why.to_string(),
+            }
         };
-        let items: Vec<Expiry> = too_large.into_iter().map(expiry).collect();
+        let items: Vec<Expiry> = undeliverable.into_iter().map(expiry).collect();
         match self.database.store.expire_leases(&items, &self.actor).await {
             Ok((_, watched)) => self.announcer.moved(watched),
             // Their leases end at the steps' timeouts.
             Err(error) => {
                 self.database.noticed(&error);
-                tracing::warn!("attempts that are too large could not be failed yet: {error}");
+                tracing::warn!(
+                    "attempts that cannot be delivered could not be failed yet: {error}"
+                );
             }
         }
     }
@@ -183,12 +205,17 @@ fn holding(started: &Started, found: &Match) -> Holding {
     }
 }
 
-fn delivery(started: &Started, found: &Match, content: Content) -> Option<v1::Delivery> {
-    let step = step(started, found)?;
+fn delivery(
+    started: &Started,
+    found: &Match,
+    content: Option<Content>,
+) -> Result<v1::Delivery, Undeliverable> {
+    let step = step(started, found).ok_or(Undeliverable::Corrupt)?;
+    let content = content.filter(Content::has_context).ok_or(Undeliverable::Corrupt)?;
     let Held { task_id, ordinal, delivery_id } = started.held;
     let token = DeliveryToken { task_id, ordinal, delivery_id, attempt: started.attempt };
     let timeout = chrono_timeout(step.timeout);
-    Some(v1::Delivery {
+    let delivery = v1::Delivery {
         delivery_token: token.to_string(),
         task_id: task_id.to_string(),
         namespace: found.template.namespace.clone(),
@@ -217,7 +244,12 @@ fn delivery(started: &Started, found: &Match, content: Content) -> Option<v1::De
             tracestate: String::new(),
         }),
         correlation_id: content.correlation_id,
-    })
+    };
+    if delivery.encoded_len() > MAX_MESSAGE_BYTES {
+        Err(Undeliverable::TooLarge)
+    } else {
+        Ok(delivery)
+    }
 }
 
 fn chrono_timeout(timeout: Duration) -> chrono::DateTime<chrono::Utc> {

@@ -76,8 +76,8 @@ pub struct StepOutcome {
 /// Why a step failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepError {
-    /// For programs, for example `card_declined`; `LEASE_EXPIRED`, `STEP_TIMED_OUT` and `DELIVERY_TOO_LARGE`
-    /// come from the engine.
+    /// For programs, for example `card_declined`; `LEASE_EXPIRED`, `STEP_TIMED_OUT`, `DELIVERY_TOO_LARGE`
+    /// and `TASK_CORRUPT` come from the engine.
     /// At most 200 bytes.
     #[prost(string, tag = "1")]
     pub r#type: ::prost::alloc::string::String,
