@@ -1,10 +1,26 @@
-//! What the database has done, by its own counters.
+//! What the database has done, by its own counters and rows.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Result;
 use sqlx::{PgPool, Row as _, postgres::PgPoolOptions};
+use uuid::Uuid;
 
-/// One connection, for looking.
+/// Two connections, for looking while something else looks.
+#[derive(Clone)]
 pub struct Database(pub PgPool);
+
+/// The counters at one time.
+pub struct Counters {
+    commits: i64,
+    row_writes: i64,
+    wal: i64,
+    /// Updates of `steps` and of `tasks`: all, and those that wrote no index.
+    updates: [(i64, i64); 2],
+}
 
 /// What was done since another time.
 pub struct Spent {
@@ -13,30 +29,28 @@ pub struct Spent {
     pub wal_bytes: f64,
     /// Of the updates of `steps`, how many wrote no index.
     pub steps_hot_percent: f64,
-}
-
-/// The counters at one time.
-pub struct Counters {
-    commits: i64,
-    row_writes: i64,
-    wal: i64,
-    updates: i64,
-    hot: i64,
+    /// The same of `tasks`.
+    pub tasks_hot_percent: f64,
 }
 
 impl Database {
     pub async fn connect(url: &str) -> Result<Self> {
-        Ok(Self(PgPoolOptions::new().max_connections(1).connect(url).await?))
+        Ok(Self(PgPoolOptions::new().max_connections(2).connect(url).await?))
     }
 
-    /// Reads the counters. Idle backends report theirs after ten seconds: wait before the last look.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+
+    /// Reads the counters. Idle connections report theirs after ten seconds: wait before the last look.
     pub async fn counters(&self) -> Result<Counters> {
         let row = sqlx::query(
             "SELECT xact_commit + xact_rollback, tup_inserted + tup_updated + tup_deleted,
                 (pg_current_wal_insert_lsn() - '0/0')::bigint,
-                (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'steps'),
-                (SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'steps')
-            FROM pg_stat_database WHERE datname = current_database()",
+                steps.n_tup_upd, steps.n_tup_hot_upd, tasks.n_tup_upd, tasks.n_tup_hot_upd
+            FROM pg_stat_database, pg_stat_user_tables AS steps, pg_stat_user_tables AS tasks
+            WHERE datname = current_database() AND steps.relid = 'steps'::regclass
+              AND tasks.relid = 'tasks'::regclass",
         )
         .fetch_one(&self.0)
         .await?;
@@ -44,20 +58,79 @@ impl Database {
             commits: row.get(0),
             row_writes: row.get(1),
             wal: row.get(2),
-            updates: row.get(3),
-            hot: row.get(4),
+            updates: [(row.get(3), row.get(4)), (row.get(5), row.get(6))],
         })
     }
+
+    /// Statements that have committed by themselves, or transactions.
+    pub async fn commits(&self) -> Result<i64> {
+        let commits = sqlx::query_scalar(
+            "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()",
+        );
+        Ok(commits.fetch_one(&self.0).await?)
+    }
+
+    /// Tasks that have neither ended nor come to rest.
+    pub async fn open_tasks(&self) -> Result<usize> {
+        let open = "SELECT count(*) FROM task_search WHERE rests_in IS NULL";
+        let open: i64 = sqlx::query_scalar(open).fetch_one(&self.0).await?;
+        Ok(usize::try_from(open)?)
+    }
+
+    /// Tasks born since `first` that have not completed.
+    pub async fn not_complete_since(&self, first: Uuid) -> Result<i64> {
+        let rest = "SELECT count(*) FROM tasks WHERE task_id >= $1 AND state <> 'complete'";
+        Ok(sqlx::query_scalar(rest).bind(first).fetch_one(&self.0).await?)
+    }
+
+    /// Steps completed between two times, of tasks born since `first`, which bounds the search.
+    pub async fn steps_completed(
+        &self,
+        first: Uuid,
+        from: SystemTime,
+        to: SystemTime,
+    ) -> Result<usize> {
+        let completed = sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM step_results WHERE task_id >= $1 AND data IS NOT NULL
+              AND recorded_at >= to_timestamp($2) AND recorded_at < to_timestamp($3)",
+        );
+        let completed = completed.bind(first).bind(seconds(from)?).bind(seconds(to)?);
+        Ok(usize::try_from(completed.fetch_one(&self.0).await?)?)
+    }
+
+    /// Rows that updates and deletes have left behind, by table; the queues together as `queues`.
+    pub async fn dead_tuples(&self) -> Result<BTreeMap<String, f64>> {
+        let rows: Vec<(String, f64)> = sqlx::query_as(
+            "SELECT CASE schemaname WHEN 'pgmq' THEN 'queues' ELSE relname END,
+                sum(n_dead_tup)::double precision
+            FROM pg_stat_user_tables
+            WHERE relname IN ('tasks', 'steps', 'leases', 'task_search')
+               OR (schemaname = 'pgmq' AND relname LIKE 'q\\_%')
+            GROUP BY 1",
+        )
+        .fetch_all(&self.0)
+        .await?;
+        Ok(rows.into_iter().collect())
+    }
+}
+
+/// As the database counts time; its clock is this machine's.
+fn seconds(time: SystemTime) -> Result<f64> {
+    Ok(time.duration_since(UNIX_EPOCH)?.as_secs_f64())
 }
 
 impl Counters {
     pub fn since(&self, before: &Self) -> Spent {
-        let updates = (self.updates - before.updates).max(1);
+        let hot = |table: usize| {
+            let (now, then) = (self.updates[table], before.updates[table]);
+            100.0 * (now.1 - then.1) as f64 / (now.0 - then.0).max(1) as f64
+        };
         Spent {
             commits: (self.commits - before.commits) as f64,
             row_writes: (self.row_writes - before.row_writes) as f64,
             wal_bytes: (self.wal - before.wal) as f64,
-            steps_hot_percent: 100.0 * (self.hot - before.hot) as f64 / updates as f64,
+            steps_hot_percent: hot(0),
+            tasks_hot_percent: hot(1),
         }
     }
 }

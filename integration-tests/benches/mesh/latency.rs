@@ -1,28 +1,83 @@
 //! How long one task takes while nothing else happens.
 
-use std::{pin::pin, time::Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use hdrhistogram::Histogram;
+use serde_json::json;
 use tasker_client::{Client, NewTask, v1::TaskState, v1::watch_task_response::Transition};
 
+use crate::{report::Report, rig::Rig, templates};
+
+/// Steps of the chain that tells what each further step costs.
+const CHAIN: usize = 12;
+/// Tasks before each measurement: a template's first task has it read and parsed everywhere.
+const FIRST: usize = 5;
+
+pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
+    report.section("latency: one task at a time, from CreateTask sent to completion received");
+    let tasks = rig.arguments.sequential;
+    let mut linear4_p50 = 0.0;
+    for (template, figure) in [("linear", "linear4"), ("diamond", "diamond"), ("tree", "tree8")] {
+        sequential(rig, template, FIRST).await?;
+        let times = sequential(rig, template, tasks).await?;
+        add_quantiles(report, figure, &times);
+        if template == "linear" {
+            linear4_p50 = quantile_ms(&times, 0.5);
+        }
+    }
+    rig.client.register_template(templates::chain(CHAIN)).await?;
+    let name = format!("chain_{CHAIN}");
+    sequential(rig, &name, FIRST).await?;
+    let chain_p50 = quantile_ms(&sequential(rig, &name, tasks.div_ceil(2)).await?, 0.5);
+    report.add(&format!("{name}_p50_ms"), chain_p50);
+    report.add("further_step_ms", (chain_p50 - linear4_p50) / (CHAIN - 4) as f64);
+    Ok(())
+}
+
+/// Adds the median and what few tasks are slower than, in ms.
+pub fn add_quantiles(report: &mut Report, figure: &str, times: &Histogram<u64>) {
+    for (name, quantile) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+        report.add(&format!("{figure}_{name}_ms"), quantile_ms(times, quantile));
+    }
+}
+
+/// Of times in µs.
+pub fn quantile_ms(times: &Histogram<u64>, quantile: f64) -> f64 {
+    times.value_at_quantile(quantile) as f64 / 1e3
+}
+
 /// Runs tasks one after another: from CreateTask sent to completion received through WatchTask, in µs.
-pub async fn sequential(client: &Client, template: &str, tasks: usize) -> Result<Histogram<u64>> {
+pub async fn sequential(rig: &mut Rig, template: &str, tasks: usize) -> Result<Histogram<u64>> {
     let mut times = Histogram::new(3)?;
     for _ in 0..tasks {
-        let begun = Instant::now();
-        let task = NewTask::of("arithmetic", template).context(&serde_json::json!({"n": 6}))?;
-        let task = client.create_task(task).await?.task_id;
-        let mut events = pin!(client.watch_task(&task));
-        let mut last = TaskState::Unspecified;
-        while let Some(event) = events.next().await {
-            if let Some(Transition::Task(moved)) = event.context("the watch broke")?.transition {
-                last = moved.state();
-            }
-        }
-        times.record(u64::try_from(begun.elapsed().as_micros())?)?;
-        ensure!(last == TaskState::Complete, "task {task} came to {last:?}");
+        times.record(micros(one(&rig.client, template).await?))?;
     }
+    rig.was_busy();
     Ok(times)
+}
+
+/// Runs a task, and says how long it took.
+pub async fn one(client: &Client, template: &str) -> Result<Duration> {
+    let begun = Instant::now();
+    let task = NewTask::of("arithmetic", template).context(&json!({"n": 0}))?;
+    let task = client.create_task(task).await?.task_id;
+    let mut events = pin!(client.watch_task(&task));
+    let mut last = TaskState::Unspecified;
+    while let Some(event) = events.next().await {
+        if let Some(Transition::Task(moved)) = event.context("the watch broke")?.transition {
+            last = moved.state();
+        }
+    }
+    let time = begun.elapsed();
+    ensure!(last == TaskState::Complete, "task {task} came to {last:?}");
+    Ok(time)
+}
+
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).expect("no bench takes 500,000 years")
 }

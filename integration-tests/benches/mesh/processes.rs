@@ -1,63 +1,101 @@
-//! What the processes cost.
+//! What processes cost: processor time and memory, as Linux tells.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
-use tokio::time::sleep;
 
-use crate::database::Database;
+/// Linux tells processor time in hundredths of a second, whatever the kernel counts in.
+const TICKS_PER_S: f64 = 100.0;
 
-pub struct Quiet {
-    pub queries_per_s: f64,
-    /// Of one core, over the services and the worker.
-    pub cpu_percent: f64,
+/// Processes by name; several may have one name, and then count together.
+pub struct Processes(pub Vec<(String, Process)>);
+
+pub enum Process {
+    One(u32),
+    /// With its children, also those that have ended.
+    Tree(u32),
 }
 
-/// Looks at a mesh that has nothing to do.
-pub async fn while_idle(
-    database: &Database,
-    running: &[(String, u32)],
-    time: Duration,
-) -> Result<Quiet> {
-    // What came before is done, and counted: idle backends report after ten seconds.
-    sleep(Duration::from_secs(11)).await;
-    let commits = |database: &Database| {
-        let pool = database.0.clone();
-        async move {
-            sqlx::query_scalar::<_, i64>(
-                "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()",
-            )
-            .fetch_one(&pool)
-            .await
+impl Processes {
+    /// Processor time so far, in seconds.
+    pub fn cpu(&self) -> Result<BTreeMap<String, f64>> {
+        let mut cpu = BTreeMap::new();
+        for (name, process) in &self.0 {
+            let spent = match process {
+                Process::One(id) => Times::of(*id)?.own,
+                Process::Tree(id) => tree(*id)?,
+            };
+            *cpu.entry(name.clone()).or_insert(0.0) += spent;
         }
-    };
-    let before = (commits(database).await?, cpu(running)?);
-    sleep(time).await;
-    let after = (commits(database).await?, cpu(running)?);
-    let seconds = time.as_secs_f64();
-    Ok(Quiet {
-        queries_per_s: (after.0 - before.0 - 1).max(0) as f64 / seconds,
-        cpu_percent: 100.0 * (after.1 - before.1) / seconds,
-    })
+        Ok(cpu)
+    }
+
+    /// Resident memory, in MiB: of the largest process of each name, without the database's.
+    pub fn resident_mib(&self) -> Result<BTreeMap<String, f64>> {
+        let mut resident = BTreeMap::new();
+        for (name, process) in &self.0 {
+            if let Process::One(id) = process {
+                let largest: &mut f64 = resident.entry(name.clone()).or_insert(0.0);
+                *largest = largest.max(resident_mib(*id)?);
+            }
+        }
+        Ok(resident)
+    }
 }
 
-/// Processor time so far, in seconds.
-fn cpu(running: &[(String, u32)]) -> Result<f64> {
-    let mut ticks = 0.0;
-    for (name, pid) in running {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| name.clone())?;
-        // The name, in brackets, may hold spaces. User and system time are the 14th and 15th fields.
+/// Processor time spent between two looks, by name, in seconds.
+pub fn spent(
+    before: &BTreeMap<String, f64>,
+    after: &BTreeMap<String, f64>,
+) -> BTreeMap<String, f64> {
+    let since = |(name, now): (&String, &f64)| {
+        (name.clone(), now - before.get(name).copied().unwrap_or(0.0))
+    };
+    after.iter().map(since).collect()
+}
+
+struct Times {
+    parent: u32,
+    own: f64,
+    of_ended_children: f64,
+}
+
+impl Times {
+    fn of(process: u32) -> Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"))
+            .with_context(|| format!("process {process} cannot be looked at"))?;
+        // The name, in brackets, may hold spaces. After it come state and parent; user and system
+        // time are the 14th and 15th fields of all, those of ended children the next two.
         let rest = stat.rsplit_once(')').context("no process name")?.1;
         let fields: Vec<&str> = rest.split_whitespace().collect();
-        ticks += fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+        let seconds =
+            |nth: usize| Ok::<_, anyhow::Error>(fields[nth].parse::<f64>()? / TICKS_PER_S);
+        Ok(Self {
+            parent: fields[1].parse()?,
+            own: seconds(11)? + seconds(12)?,
+            of_ended_children: seconds(13)? + seconds(14)?,
+        })
     }
-    // Linux tells them in hundredths of a second, whatever the kernel counts in.
-    Ok(ticks / 100.0)
 }
 
-/// Resident memory, in MiB.
-pub fn resident_mib(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+fn tree(root: u32) -> Result<f64> {
+    let times = Times::of(root)?;
+    let mut sum = times.own + times.of_ended_children;
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that has ended meanwhile is counted next time, with its parent.
+        if let Ok(times) = Times::of(id)
+            && times.parent == root
+        {
+            sum += times.own;
+        }
+    }
+    Ok(sum)
+}
+
+fn resident_mib(process: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
     let kib: f64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
     Ok(kib / 1024.0)

@@ -1,58 +1,68 @@
-//! How much the mesh does when there is more than enough to do.
+//! How much the mesh does when there is more than enough to do, and what it costs.
 
-use std::time::{Duration, Instant, SystemTime};
+use anyhow::Result;
+use uuid::Uuid;
 
-use anyhow::{Result, ensure};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tasker_client::{Client, NewTask};
-use tokio::time::sleep;
+use crate::{
+    database::Spent, report::Report, rig::Rig, submit, sustained::Load, sustained::Window,
+};
 
-use crate::database::{Database, Spent};
+/// Steps of a linear task.
+const STEPS: f64 = 4.0;
 
-/// Longer than idle backends take to report their counters.
-const REPORTED: Duration = Duration::from_secs(11);
+/// Submits the backlog while no worker is connected; then workers run it, and a submitter keeps it
+/// filled. Steps are counted within the window by when their results were recorded. What the database
+/// spent is counted from the first request to the last task's end, over all steps.
+pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
+    report.section("throughput: linear tasks, a backlog that never runs dry");
+    let backlog = rig.arguments.backlog;
+    rig.stop_workers().await?;
+    rig.settled().await;
+    let before = rig.database.counters().await?;
+    add_dead_tuples(rig, report, "before").await?;
 
-pub struct Run {
-    /// From the first request to the last answer.
-    pub submitted: Duration,
-    /// From the first request to the end of the last task.
-    pub drained: Duration,
-    pub spent: Spent,
+    let first = Uuid::now_v7();
+    let creating = submit::flat_out(&rig.client, backlog, rig.arguments.callers).await?;
+    report.add("create_only_tasks_per_s", backlog as f64 / creating.as_secs_f64());
+    rig.start_workers();
+    let load = Load::start(rig, first).await?;
+    let window = load.window(rig, rig.arguments.sustained()).await?;
+    add_dead_tuples(rig, report, "after").await?;
+    let tasks = backlog + load.finish(rig).await?;
+    add_window(report, &window);
+    rig.maximum = Some(window.steps_per_s());
+
+    rig.settled().await;
+    let spent = rig.database.counters().await?.since(&before);
+    add_spent(report, &spent, STEPS * tasks as f64);
+    Ok(())
 }
 
-/// Submits linear tasks from so many callers at once, and waits until the last is complete.
-pub async fn run(
-    client: &Client,
-    database: &Database,
-    tasks: usize,
-    callers: usize,
-) -> Result<Run> {
-    sleep(REPORTED).await;
-    let before = database.counters().await?;
-    let (begun, begun_at) = (Instant::now(), SystemTime::now());
-    stream::iter(0..tasks)
-        .map(|n| async move {
-            let task =
-                NewTask::of("arithmetic", "linear").context(&serde_json::json!({"n": 2 * n}))?;
-            client.create_task(task).await.map(|_| ())
-        })
-        .buffer_unordered(callers)
-        .try_collect::<()>()
-        .await?;
-    let submitted = begun.elapsed();
-    let open = "SELECT count(*) FROM task_search WHERE rests_in IS NULL";
-    while sqlx::query_scalar::<_, i64>(open).fetch_one(&database.0).await? > 0 {
-        // Looked at rarely, so as not to disturb; the end itself is read from the database.
-        sleep(Duration::from_millis(200)).await;
-        ensure!(begun.elapsed() < Duration::from_secs(600), "the mesh does not get done");
+fn add_window(report: &mut Report, window: &Window) {
+    report.add("throughput_steps_per_s", window.steps_per_s());
+    report.add("throughput_tasks_per_s", window.steps_per_s() / STEPS);
+    let seconds = window.time.as_secs_f64();
+    report.add("create_tasks_per_s", window.submitted as f64 / seconds);
+    report.add("throughput_window_s", seconds);
+    report.add("throughput_least_open_tasks", window.least_open as f64);
+    let thousands = window.steps as f64 / 1e3;
+    for (name, seconds) in &window.cpu {
+        let name = name.replace('-', "_");
+        report.add(&format!("cpu_s_per_1000_steps_{name}"), seconds / thousands);
     }
-    let last: f64 = sqlx::query_scalar(
-        "SELECT extract(epoch FROM max(ended_at))::double precision FROM task_search",
-    )
-    .fetch_one(&database.0)
-    .await?;
-    let begun_at = begun_at.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
-    sleep(REPORTED).await;
-    let spent = database.counters().await?.since(&before);
-    Ok(Run { submitted, drained: Duration::from_secs_f64(last - begun_at), spent })
+    report.add("cpu_s_per_1000_steps", window.cpu.values().sum::<f64>() / thousands);
+}
+
+fn add_spent(report: &mut Report, spent: &Spent, steps: f64) {
+    report.add("commits_per_step", spent.commits / steps);
+    report.add("row_writes_per_step", spent.row_writes / steps);
+    report.add("wal_bytes_per_step", spent.wal_bytes / steps);
+    report.add("steps_hot_update_percent", spent.steps_hot_percent);
+    report.add("tasks_hot_update_percent", spent.tasks_hot_percent);
+}
+
+async fn add_dead_tuples(rig: &Rig, report: &mut Report, when: &str) -> Result<()> {
+    let dead: f64 = rig.database.dead_tuples().await?.values().sum();
+    report.add(&format!("throughput_dead_tuples_{when}"), dead);
+    Ok(())
 }

@@ -1,0 +1,172 @@
+//! What the database does with the mesh's own statements when nothing else is there: no service, no
+//! RPC, no worker.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use tasker_domain::{TaskId, Template, identity};
+use tasker_integration_tests::example;
+use tasker_store::{
+    Completion, Finalization, NewTask, Options, Payload, ReadyStep, Registered, Started, Store,
+    ToEnqueue, Verdict,
+};
+use uuid::Uuid;
+
+use crate::report::Report;
+
+/// Tasks created together, which then go through all their steps together.
+const BATCH: usize = 100;
+/// At once, each on connections of its own.
+const LANES: usize = 2;
+const ACTOR: &str = "bench";
+/// How long an attempt may take, in ms.
+const TIMEOUT_MS: i64 = 30_000;
+
+/// Creates linear tasks by 100, leases their steps by 100, completes them, and finalizes the tasks, in
+/// two lanes.
+pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<()> {
+    let store = Store::connect(&Options {
+        url: url.to_owned(),
+        max_connections: 4,
+        acquire_timeout: Duration::from_secs(10),
+        application_name: "bench".to_owned(),
+    })
+    .await?;
+    let yaml = example("linear");
+    let Ok(template) = Template::parse(&yaml) else { bail!("the example is no template") };
+    let Registered::As(template) = store.register_template(&template, &yaml).await? else {
+        bail!("the example is registered with another definition");
+    };
+    let template_id = template.template_id.0;
+    let begun = Instant::now();
+    let lanes = (0..LANES).map(|_| tokio::spawn(lane(store.clone(), template_id, time)));
+    let mut spent = Spent::default();
+    for lane in futures::future::join_all(lanes).await {
+        spent.add(&lane??);
+    }
+    let took = begun.elapsed().as_secs_f64();
+    store.close().await;
+    report.add("database_alone_steps_per_s", spent.steps as f64 / took);
+    for (verb, (time, items)) in [
+        ("create", spent.create),
+        ("enqueue", spent.enqueue),
+        ("complete", spent.complete),
+        ("finalize", spent.finalize),
+    ] {
+        let by_100 = 1e3 * time.as_secs_f64() / (items as f64 / 100.0);
+        report.add(&format!("database_alone_{verb}_ms_by_100"), by_100);
+    }
+    Ok(())
+}
+
+/// Time and items of each verb.
+#[derive(Default)]
+struct Spent {
+    steps: usize,
+    create: (Duration, usize),
+    enqueue: (Duration, usize),
+    complete: (Duration, usize),
+    finalize: (Duration, usize),
+}
+
+impl Spent {
+    fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        for (sum, part) in [
+            (&mut self.create, other.create),
+            (&mut self.enqueue, other.enqueue),
+            (&mut self.complete, other.complete),
+            (&mut self.finalize, other.finalize),
+        ] {
+            sum.0 += part.0;
+            sum.1 += part.1;
+        }
+    }
+}
+
+async fn lane(store: Store, template_id: Uuid, time: Duration) -> Result<Spent> {
+    let begun = Instant::now();
+    let session = Uuid::now_v7();
+    let mut spent = Spent::default();
+    while begun.elapsed() < time {
+        let tasks: Vec<NewTask> = (0..BATCH).map(|_| new_task(template_id)).collect();
+        let mut ready =
+            timed(&mut spent.create, BATCH, store.create_tasks(&tasks, ACTOR)).await?.ready;
+        let mut finalizations: Vec<Finalization> = Vec::new();
+        while !ready.is_empty() {
+            let steps = ready.len();
+            let items = leased(ready, session);
+            let enqueued =
+                timed(&mut spent.enqueue, steps, store.enqueue_steps(&items, ACTOR)).await?;
+            ensure!(enqueued.started.len() == steps, "not all steps have been leased");
+            let results = completed(enqueued.started);
+            let judged =
+                timed(&mut spent.complete, steps, store.complete_steps(&results, ACTOR)).await?;
+            let taken = judged.verdicts.iter().all(|verdict| *verdict == Verdict::Committed);
+            ensure!(taken, "not all results have been taken");
+            spent.steps += steps;
+            ready = judged.ready;
+            finalizations.extend(judged.finalizations);
+        }
+        let tasks = finalizations.len();
+        let ended =
+            timed(&mut spent.finalize, tasks, store.finalize_tasks(&finalizations, ACTOR)).await?;
+        ensure!(ended.len() == BATCH, "not all tasks have ended");
+    }
+    Ok(spent)
+}
+
+async fn timed<T, E>(
+    spent: &mut (Duration, usize),
+    items: usize,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let begun = Instant::now();
+    let done = work.await?;
+    spent.0 += begun.elapsed();
+    spent.1 += items;
+    Ok(done)
+}
+
+/// As task-request makes it of a client's call.
+fn new_task(template_id: Uuid) -> NewTask {
+    let request_id = Uuid::now_v7().to_string();
+    NewTask {
+        message_id: None,
+        task_id: TaskId::new(),
+        template_id,
+        priority: 0,
+        context: json(br#"{"n":6}"#),
+        idempotency_key: String::new(),
+        correlation_id: String::new(),
+        requested_by: String::new(),
+        reason: String::new(),
+        traceparent: String::new(),
+        tracestate: String::new(),
+        identities: vec![identity::request_key(&request_id)],
+    }
+}
+
+fn leased(ready: Vec<ReadyStep>, session: Uuid) -> Vec<ToEnqueue> {
+    let lease = |ready| ToEnqueue {
+        ready,
+        to: Some((Uuid::now_v7(), session, TIMEOUT_MS)),
+        traceparent: String::new(),
+    };
+    ready.into_iter().map(lease).collect()
+}
+
+fn completed(started: Vec<Started>) -> Vec<Completion> {
+    let complete = |step: Started| Completion {
+        message_id: None,
+        held: step.held,
+        payload: json(b"1296"),
+        worker_id: ACTOR.to_owned(),
+        traceparent: String::new(),
+    };
+    started.into_iter().map(complete).collect()
+}
+
+fn json(data: &'static [u8]) -> Payload {
+    Payload { content_type: "application/json".to_owned(), data: data.into(), ..Payload::default() }
+}

@@ -1,0 +1,135 @@
+//! The mesh that is measured, and what it stands on.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use tasker_client::Client;
+use tasker_integration_tests::{Mesh, Program, example};
+use tasker_private_postgres::{PrivatePostgres, Settings};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::{
+    arguments::Arguments,
+    database::Database,
+    latency,
+    processes::{Process, Processes},
+};
+
+/// Longer than idle connections take to report what they have done.
+const REPORTED: Duration = Duration::from_secs(11);
+
+/// Services, workers and database, with a client and an eye on the database.
+pub struct Rig {
+    pub arguments: Arguments,
+    pub client: Client,
+    pub database: Database,
+    pub mesh: Mesh,
+    pub workers: Vec<Program>,
+    pub postgres: PrivatePostgres,
+    /// Steps per second at most, once that has been measured.
+    pub maximum: Option<f64>,
+    /// When the mesh has last been given something to do.
+    busy_until: Instant,
+    // Goes last.
+    _folder: TempDir,
+}
+
+impl Rig {
+    /// Starts everything, and returns when a worker has done its first tasks.
+    pub async fn start(arguments: Arguments) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("tasker-bench-").tempdir()?;
+        let postgres = PrivatePostgres::start(
+            Settings::new(folder.path().join("postgres"))
+                .with("shared_buffers", "128MB")
+                .with("max_wal_size", "1GB")
+                .with("checkpoint_timeout", "15min")
+                .with("autovacuum_naptime", "10s"),
+        )
+        .await?;
+        postgres.create_database("bench").await?;
+        let url = postgres.url("bench");
+        tasker_store::migrate(&url).await?;
+        let database = Database::connect(&url).await?;
+        let mesh = Mesh::setup().database(&url).with("telemetry.log_filter", "warn").start().await;
+        let client = mesh.client();
+        for template in ["linear", "diamond", "tree"] {
+            client.register_template(example(template)).await?;
+        }
+        let workers = (0..arguments.workers)
+            .map(|nth| {
+                let environment = [
+                    ("TASKER_GATEWAY", mesh.gateway().to_owned()),
+                    ("TASKER_WORKER_CONCURRENCY", arguments.concurrency.to_string()),
+                    ("RUST_LOG", "warn".to_owned()),
+                ];
+                let name = format!("worker-{nth}");
+                Program::start("tasker-example-worker", &name, &[], environment, mesh.logs())
+            })
+            .collect();
+        let mut rig = Self {
+            arguments,
+            client,
+            database,
+            mesh,
+            workers,
+            postgres,
+            maximum: None,
+            busy_until: Instant::now(),
+            _folder: folder,
+        };
+        // Plans, caches and connections are made before anything is measured.
+        latency::sequential(&mut rig, "linear", 50).await.context("the warm-up failed")?;
+        Ok(rig)
+    }
+
+    /// Notes that the mesh has had something to do until now.
+    pub fn was_busy(&mut self) {
+        self.busy_until = Instant::now();
+    }
+
+    /// Waits until every connection has reported what it did: the database's counters are complete.
+    pub async fn settled(&self) {
+        sleep(REPORTED.saturating_sub(self.busy_until.elapsed())).await;
+    }
+
+    /// Everything that runs, by name: services, workers, the database, this bench.
+    pub fn processes(&self) -> Result<Processes> {
+        let services = self.mesh.process_ids().into_iter();
+        let mut all: Vec<_> = services.map(|(name, id)| (name, Process::One(id))).collect();
+        let workers = self.workers.iter();
+        all.extend(workers.map(|worker| ("worker".to_owned(), Process::One(worker.process_id()))));
+        let pid_file = self.postgres.data_dir().join("postmaster.pid");
+        let text =
+            std::fs::read_to_string(&pid_file).with_context(|| pid_file.display().to_string())?;
+        let postmaster = text.lines().next().context("postmaster.pid is empty")?.trim().parse()?;
+        all.push(("postgres".to_owned(), Process::Tree(postmaster)));
+        all.push(("bench".to_owned(), Process::One(std::process::id())));
+        Ok(Processes(all))
+    }
+
+    /// Has the workers hand in what they hold, and end.
+    pub async fn stop_workers(&mut self) -> Result<()> {
+        for worker in &self.workers {
+            let ended = worker.stop().await;
+            ensure!(ended.success(), "a worker has ended with {ended}");
+        }
+        Ok(())
+    }
+
+    /// Starts the workers that were stopped.
+    pub fn start_workers(&self) {
+        for worker in &self.workers {
+            worker.start_again();
+        }
+    }
+
+    /// Stops everything.
+    pub async fn stop(mut self) -> Result<()> {
+        self.stop_workers().await?;
+        self.mesh.stop().await;
+        self.database.close().await;
+        self.postgres.stop().await?;
+        Ok(())
+    }
+}
