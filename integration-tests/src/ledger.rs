@@ -205,12 +205,13 @@ impl Ledger {
         .await;
         self.none(
             "a step that began before its parents were complete",
-            "SELECT edge.task_id FROM step_dependencies AS edge
-             JOIN step_transitions AS began
-                ON (began.task_id, began.ordinal) = (edge.task_id, edge.child) AND 'Start' = ANY(began.events)
-             WHERE NOT EXISTS (
+            "SELECT task_id FROM tasks
+             JOIN template_dependencies AS edge USING (template_id)
+             JOIN step_transitions AS began USING (task_id)
+             WHERE began.ordinal = edge.child AND 'Start' = ANY(began.events)
+               AND NOT EXISTS (
                 SELECT FROM step_transitions AS done
-                WHERE (done.task_id, done.ordinal) = (edge.task_id, edge.parent)
+                WHERE (done.task_id, done.ordinal) = (tasks.task_id, edge.parent)
                   AND 'Complete' = ANY(done.events) AND done.transition_id < began.transition_id)",
         )
         .await;

@@ -48,6 +48,8 @@ pub struct Step {
     pub initialization: Value,
     /// What it waits for.
     pub dependencies: Vec<Ordinal>,
+    /// What waits for it.
+    pub dependants: Vec<Ordinal>,
     /// Total attempts, at least 1; 1 if it is not retryable.
     pub max_attempts: u32,
     /// Between attempts.

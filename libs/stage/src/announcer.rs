@@ -15,6 +15,7 @@ const PACE: Duration = Duration::from_millis(10);
 /// Where announcements go in; clones lead to the same place.
 #[derive(Debug, Clone)]
 pub struct Announcer {
+    id: Uuid,
     waiting: Arc<Mutex<Announcement>>,
     wake: Arc<Notify>,
 }
@@ -23,9 +24,15 @@ impl Announcer {
     /// Announces through `store` for as long as the process lives.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        let announcer = Self { waiting: Arc::default(), wake: Arc::default() };
+        let announcer = Self { id: Uuid::new_v4(), waiting: Arc::default(), wake: Arc::default() };
         tokio::spawn(announcer.clone().run(store));
         announcer
+    }
+
+    /// Whether an announcement is one of these.
+    #[must_use]
+    pub fn has_said(&self, announcement: &Announcement) -> bool {
+        announcement.from == self.id
     }
 
     /// Tells who watches these tasks that they moved.
@@ -56,7 +63,8 @@ impl Announcer {
                     () = self.wake.notified() => {}
                 }
             }
-            let all = std::mem::take(&mut *self.waiting());
+            let mut all = std::mem::take(&mut *self.waiting());
+            all.from = self.id;
             if all.is_empty() {
                 continue;
             }

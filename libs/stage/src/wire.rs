@@ -1,7 +1,8 @@
 //! Rows and messages of the store, on the wire.
 
 use tasker_api::{Invalid, field, mesh::v1, time, v1 as public};
-use tasker_store::{Finalization, ReadyStep, TaskDetails, TaskRow};
+use tasker_domain::SessionId;
+use tasker_store::{Finalization, Place, ReadyStep, TaskDetails, TaskRow};
 use uuid::Uuid;
 
 /// A ready step for the wire.
@@ -35,6 +36,24 @@ pub fn from_ready_step(step: v1::ReadyStep) -> Result<ReadyStep, Invalid> {
             .map_err(|_| Invalid::field("priority", "out of range"))?,
         traceparent: step.traceparent,
     })
+}
+
+/// Places for unlocked steps, from the wire.
+///
+/// # Errors
+/// An id is none, or a duration is not one.
+pub fn places(places: &[v1::Place]) -> Result<Vec<Place>, Invalid> {
+    let uuid = |path: &str, text: &str| field::id::<SessionId>(path, text).map(|id| id.0);
+    let place = |place: &v1::Place| {
+        let timeout = time::from_duration("places.timeout", place.timeout)?;
+        Ok(Place {
+            ordinal: place.ordinal,
+            delivery_id: uuid("places.delivery_id", &place.delivery_id)?,
+            session_id: uuid("places.session_id", &place.session_id)?,
+            timeout_ms: i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX),
+        })
+    };
+    places.iter().map(place).collect()
 }
 
 /// A finalization for the wire.

@@ -4,10 +4,11 @@
 //! Sent after the commit that caused it, in a transaction of its own: a NOTIFY inside it would take a
 //! database-wide lock until the commit is flushed. May get lost; whoever listens also looks by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgListener;
+use tasker_domain::Rank;
 use uuid::Uuid;
 
 use crate::{Store, StoreError};
@@ -21,12 +22,15 @@ const TASKS_IN_ONE: usize = 180;
 /// What replicas tell each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Announcement {
+    /// Who tells it, and need not hear it.
+    #[serde(default)]
+    pub from: Uuid,
     /// Tasks that moved and are watched.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tasks: BTreeSet<Uuid>,
-    /// Namespaces whose worker queue has got messages.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub waiting: BTreeSet<String>,
+    /// Namespaces whose worker queue has got messages, and the first of their ranks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waiting: BTreeMap<String, Rank>,
     /// Whether steps have begun to wait for a retry.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retries: bool,
@@ -39,13 +43,16 @@ impl Announcement {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self { from: self.from, ..Self::default() }
     }
 
     /// Adds what another has to tell.
     pub fn merge(&mut self, other: Self) {
         self.tasks.extend(other.tasks);
-        self.waiting.extend(other.waiting);
+        for (namespace, rank) in other.waiting {
+            let first = self.waiting.entry(namespace).or_insert(rank);
+            *first = rank.min(*first);
+        }
         self.retries |= other.retries;
         self.everything |= other.everything;
     }
@@ -61,7 +68,7 @@ impl Announcement {
         let pieces = chunks.into_iter().map(|tasks| {
             let (waiting, retries, everything) = rest.take().unwrap_or_default();
             let tasks = tasks.iter().copied().collect();
-            let piece = Self { tasks, waiting, retries, everything };
+            let piece = Self { from: self.from, tasks, waiting, retries, everything };
             serde_json::to_string(&piece).expect("ids and names are JSON")
         });
         pieces.collect()

@@ -45,7 +45,8 @@ impl Store {
             UNION ALL
             SELECT position, steps.name, content_type, data, metadata, NULL
             FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS item (task_id, child, position)
-            JOIN step_dependencies USING (task_id, child)
+            JOIN tasks USING (task_id)
+            JOIN template_dependencies USING (template_id, child)
             JOIN steps ON (steps.task_id, steps.ordinal) = (item.task_id, parent)
             JOIN step_results AS result ON (result.task_id, result.ordinal) = (item.task_id, parent)
             WHERE data IS NOT NULL"#,

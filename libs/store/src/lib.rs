@@ -32,7 +32,7 @@ pub use pool::{Options, Store};
 pub use reconcile::Findings;
 pub use steps::{
     Held, Verdict,
-    complete::{Completion, Judged},
+    complete::{Completion, Judged, Place},
     enqueue::{Enqueued, ToEnqueue},
     expire::Expiry,
     fail::Failure,

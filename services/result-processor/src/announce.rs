@@ -1,7 +1,7 @@
 //! Where the outcome of a batch goes, after its commit.
 
 use tasker_stage::{Announcer, Database, Hints};
-use tasker_store::{Announcement, Finalization, Judged, ReadyStep, StoreError, Verdict};
+use tasker_store::{Announcement, Finalization, Judged, ReadyStep, Started, StoreError, Verdict};
 
 /// The next stages, and whoever watches.
 #[derive(Debug, Clone)]
@@ -15,8 +15,12 @@ pub struct Outlets {
 }
 
 impl Outlets {
-    /// Tells the next stages of their messages, and watchers of their tasks. Returns the verdicts.
-    pub fn tell(&self, judged: Result<Judged, StoreError>) -> Result<Vec<Verdict>, StoreError> {
+    /// Tells the next stages of their messages, and watchers of their tasks. Returns the verdicts, and
+    /// the steps that have begun.
+    pub fn tell(
+        &self,
+        judged: Result<Judged, StoreError>,
+    ) -> Result<(Vec<Verdict>, Vec<Started>), StoreError> {
         let judged = judged.inspect_err(|error| self.database.noticed(error))?;
         self.step_enqueuer.tell(judged.ready);
         self.finalizer.tell(judged.finalizations);
@@ -25,6 +29,6 @@ impl Outlets {
             retries: judged.retries,
             ..Announcement::default()
         });
-        Ok(judged.verdicts)
+        Ok((judged.verdicts, judged.started))
     }
 }

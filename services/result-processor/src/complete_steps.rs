@@ -1,20 +1,33 @@
 //! Takes good results.
 
+use std::collections::HashMap;
+
 use tasker_stack::gather::Stage;
-use tasker_store::{Completion, StoreError, Verdict};
+use tasker_store::{Completion, Started, StoreError, Verdict};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
 
 use crate::announce::Outlets;
 
-/// The verb: completes the steps that their workers still hold, and makes their unlocked children ready.
+/// The verb: completes the steps that their workers still hold. The children that they unlock begin in
+/// the places that are kept for them, or are made ready.
 pub struct CompleteSteps {
     pub outlets: Outlets,
 }
 
+/// What became of a good result.
+#[derive(Debug)]
+pub struct Completed {
+    pub verdict: Verdict,
+    /// What has begun in the places that came with it.
+    pub started: Vec<Started>,
+    /// Of the span that judged it.
+    pub traceparent: String,
+}
+
 impl Stage for CompleteSteps {
     type Item = Completion;
-    type Answer = Verdict;
+    type Answer = Completed;
     type Error = StoreError;
     type Key = (Uuid, i32);
 
@@ -22,10 +35,18 @@ impl Stage for CompleteSteps {
         (item.held.task_id, item.held.ordinal)
     }
 
-    async fn apply(&self, items: &[Completion]) -> Result<Vec<Verdict>, StoreError> {
+    async fn apply(&self, items: &[Completion]) -> Result<Vec<Completed>, StoreError> {
         let (_spans, items): (Vec<_>, Vec<_>) = items.iter().cloned().map(traced).unzip();
         let judged = self.outlets.database.store.complete_steps(&items, &self.outlets.actor).await;
-        self.outlets.tell(judged)
+        let (verdicts, started) = self.outlets.tell(judged)?;
+        let mut started: HashMap<Uuid, Started> =
+            started.into_iter().map(|step| (step.held.delivery_id, step)).collect();
+        let completed = items.into_iter().zip(verdicts).map(|(item, verdict)| {
+            let places = item.places.iter();
+            let started = places.filter_map(|place| started.remove(&place.delivery_id)).collect();
+            Completed { verdict, started, traceparent: item.traceparent }
+        });
+        Ok(completed.collect())
     }
 
     fn may_be_one_items_fault(error: &StoreError) -> bool {

@@ -46,7 +46,8 @@ impl Stage for FailSteps {
         let with_wait = items.iter().cloned().zip(waits).map(traced);
         let (_spans, failures): (Vec<_>, Vec<_>) = with_wait.unzip();
         let judged = self.outlets.database.store.fail_steps(&failures, &self.outlets.actor).await;
-        self.outlets.tell(judged)
+        let (verdicts, _) = self.outlets.tell(judged)?;
+        Ok(verdicts)
     }
 
     fn may_be_one_items_fault(error: &StoreError) -> bool {

@@ -51,6 +51,7 @@ fn completion(result: QueuedResult) -> Completion {
         payload: Payload::default(),
         worker_id: result.worker_id,
         traceparent: result.traceparent,
+        places: Vec::new(),
     }
 }
 

@@ -1,9 +1,11 @@
 //! `tasker.mesh.v1.ResultProcessorService`: decodes, calls the verbs, encodes.
 
 use tasker_api::{
+    Invalid,
     mesh::v1::{
-        JudgeQueuedResultsRequest, JudgeQueuedResultsResponse, SubmitStepResultsRequest,
-        SubmitStepResultsResponse, result_processor_service_server::ResultProcessorService,
+        JudgeQueuedResultsRequest, JudgeQueuedResultsResponse, StartedStep,
+        SubmitStepResultsRequest, SubmitStepResultsResponse,
+        result_processor_service_server::ResultProcessorService,
     },
     v1::{ResultVerdict, ResultVerdictFor},
 };
@@ -14,13 +16,14 @@ use tasker_stack::{
 use tasker_stage::{
     refused,
     result::{self, CheckedResult, sentence},
+    wire,
 };
-use tasker_store::{Completion, Failure, StoreError, Verdict};
+use tasker_store::{Completion, Failure, Place, StoreError, Verdict};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    complete_steps::CompleteSteps,
+    complete_steps::{CompleteSteps, Completed},
     fail_steps::{FailSteps, Failed},
 };
 
@@ -32,7 +35,12 @@ pub struct Results {
     pub wake: Wake,
 }
 
-type Answer = oneshot::Receiver<Result<Verdict, Refused<StoreError>>>;
+/// Where a result is on its way to.
+enum Answer {
+    Good(oneshot::Receiver<Result<Completed, Refused<StoreError>>>),
+    Bad(oneshot::Receiver<Result<Verdict, Refused<StoreError>>>),
+    Invalid(Invalid),
+}
 
 #[tonic::async_trait]
 impl ResultProcessorService for Results {
@@ -40,24 +48,36 @@ impl ResultProcessorService for Results {
         &self,
         request: Request<SubmitStepResultsRequest>,
     ) -> Result<Response<SubmitStepResultsResponse>, Status> {
+        let results = request.into_inner().results;
+        let places = results.iter().map(|submitted| wire::places(&submitted.places));
+        let places = places.collect::<Result<Vec<_>, _>>()?;
         let mut waiting = Vec::new();
-        for submitted in request.into_inner().results {
+        for (submitted, places) in results.into_iter().zip(places) {
             let token = submitted.result.as_ref().map(|result| result.delivery_token.clone());
             let answer = match result::check(submitted) {
-                Ok(result) => Ok(self.submit(result).map_err(|error| refused(&error))?),
-                Err(invalid) => Err(invalid),
+                Ok(result) => self.submit(result, places).map_err(|error| refused(&error))?,
+                Err(invalid) => Answer::Invalid(invalid),
             };
             waiting.push((token.unwrap_or_default(), answer));
         }
-        let mut verdicts = Vec::with_capacity(waiting.len());
+        let mut response = SubmitStepResultsResponse::default();
         for (delivery_token, answer) in waiting {
             let (verdict, reason) = match answer {
-                Ok(answer) => judged(answer.await.unwrap_or(Err(Refused::Closed)))?,
-                Err(invalid) => (ResultVerdict::Invalid, sentence(&invalid)),
+                Answer::Good(answer) => {
+                    let completed = answer.await.unwrap_or(Err(Refused::Closed));
+                    let verdict = completed.map(|completed| {
+                        response.started.extend(started(&completed));
+                        completed.verdict
+                    });
+                    judged(verdict)?
+                }
+                Answer::Bad(answer) => judged(answer.await.unwrap_or(Err(Refused::Closed)))?,
+                Answer::Invalid(invalid) => (ResultVerdict::Invalid, sentence(&invalid)),
             };
-            verdicts.push(ResultVerdictFor { delivery_token, verdict: verdict.into(), reason });
+            let verdict = verdict.into();
+            response.verdicts.push(ResultVerdictFor { delivery_token, verdict, reason });
         }
-        Ok(Response::new(SubmitStepResultsResponse { verdicts }))
+        Ok(Response::new(response))
     }
 
     async fn judge_queued_results(
@@ -70,30 +90,51 @@ impl ResultProcessorService for Results {
 }
 
 impl Results {
-    fn submit(&self, result: CheckedResult) -> Result<Answer, Refused<StoreError>> {
+    fn submit(
+        &self,
+        result: CheckedResult,
+        places: Vec<Place>,
+    ) -> Result<Answer, Refused<StoreError>> {
         let CheckedResult { held, attempt, outcome, retry_after, worker_id, traceparent } = result;
         let message_id = None;
         match outcome {
             Ok(payload) => {
-                self.good.submit(Completion { message_id, held, payload, worker_id, traceparent })
+                let item = Completion { message_id, held, payload, worker_id, traceparent, places };
+                self.good.submit(item).map(Answer::Good)
             }
-            Err(failure) => self.bad.submit(Failed {
-                attempt,
-                retry_after,
-                at_once: false,
-                failure: Failure {
-                    message_id,
-                    held,
-                    error_type: failure.error_type,
-                    error_message: failure.message,
-                    retryable: failure.retryable,
-                    wait_ms: 0,
-                    worker_id,
-                    traceparent,
-                },
-            }),
+            Err(failure) => self
+                .bad
+                .submit(Failed {
+                    attempt,
+                    retry_after,
+                    at_once: false,
+                    failure: Failure {
+                        message_id,
+                        held,
+                        error_type: failure.error_type,
+                        error_message: failure.message,
+                        retryable: failure.retryable,
+                        wait_ms: 0,
+                        worker_id,
+                        traceparent,
+                    },
+                })
+                .map(Answer::Bad),
         }
     }
+}
+
+/// What has begun in the places that came with a result.
+fn started(completed: &Completed) -> impl Iterator<Item = StartedStep> {
+    completed.started.iter().map(|step| StartedStep {
+        task_id: step.held.task_id.to_string(),
+        ordinal: step.held.ordinal,
+        delivery_id: step.held.delivery_id.to_string(),
+        name: step.name.clone(),
+        attempt: step.attempt,
+        max_attempts: step.max_attempts,
+        traceparent: completed.traceparent.clone(),
+    })
 }
 
 /// A verdict for the wire. What the database refuses for the result's own sake is the worker's to mend.

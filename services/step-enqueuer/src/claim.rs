@@ -1,8 +1,8 @@
 //! Takes waiting steps from the worker queues, for the credit of the workers connected here.
 
-use std::{cmp::Reverse, collections::HashSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use tasker_domain::{Ordinal, TemplateId};
+use tasker_domain::{Rank, TaskId, TemplateId};
 use tasker_store::{Announcement, Held, StoreError, ToStart, WaitingStep};
 use tasker_trace::TraceContext;
 use tokio::time::{MissedTickBehavior, interval};
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    at_hand::TaskAtHand,
     deliver::{Deliveries, Match},
     roster::Claimable,
 };
@@ -54,7 +55,11 @@ impl Claims {
                             found.namespace
                         );
                         drain.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
-                        roster.wait_for(&found.namespace, found.callables);
+                        let callables = found.callables.into_iter();
+                        roster.wait_for(
+                            &found.namespace,
+                            callables.map(|callable| (callable, Rank::FIRST)),
+                        );
                     }
                 }
                 if drain.is_cancelled() {
@@ -72,13 +77,15 @@ impl Claims {
         let limit = i64::try_from(window).expect("a window is small");
         let mut steps = database.store.waiting_steps(namespace, &found.callables, limit).await?;
         let more = steps.len() == window;
-        steps.sort_by_key(|step| (Reverse(step.priority), step.message_id));
+        steps.sort_by_key(|step| (rank(step), step.message_id));
 
-        let (mut batch, mut matches, mut left) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut batch, mut matches, mut left) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut spans = Vec::new();
         for step in steps {
             let Some(seat) = roster.reserve(namespace, &step.callable) else {
-                left.insert(step.callable);
+                // In order: the first of each is its first rank.
+                let rank = rank(&step);
+                left.entry(step.callable).or_insert(rank);
                 continue;
             };
             let template = database.store.template(TemplateId(step.template_id)).await;
@@ -86,7 +93,7 @@ impl Claims {
                 Ok(template) => template,
                 Err(error) if error.is_unavailable() => {
                     roster.unreserve(seat);
-                    self.deliveries.give_back(&error, &matches);
+                    self.deliveries.failed(&error, &matches);
                     return Err(error);
                 }
                 Err(error) => {
@@ -95,13 +102,14 @@ impl Claims {
                     continue;
                 }
             };
-            let timeout =
-                template.step(Ordinal(step.ordinal)).map_or(Duration::ZERO, |step| step.timeout);
             let (span, traceparent) = traced(&step, namespace);
             spans.push(span);
             let delivery_id = Uuid::now_v7();
             let held = Held { task_id: step.task_id, ordinal: step.ordinal, delivery_id };
-            matches.push(Match { held, seat, template, traceparent });
+            let task = TaskAtHand::new(template, step.priority);
+            let found = Match { held, seat, task, traceparent, content: None };
+            let timeout = found.timeout();
+            matches.push(found);
             batch.push(ToStart {
                 waiting: step,
                 delivery_id,
@@ -110,7 +118,12 @@ impl Claims {
             });
         }
         // Before the steps are taken: those that come meanwhile must not pass these by.
-        let left = if more { found.callables.clone() } else { left.into_iter().collect() };
+        if more {
+            // Of those that none was seen of, any may wait beyond the window.
+            for callable in &found.callables {
+                left.entry(callable.clone()).or_insert(Rank::FIRST);
+            }
+        }
         roster.wait_for(namespace, left);
         if batch.is_empty() {
             return Ok(());
@@ -140,10 +153,10 @@ impl Claims {
                     rest.push((batch, matches));
                 }
                 Err(error) => {
-                    self.deliveries.give_back(&error, &matches);
+                    self.deliveries.failed(&error, &matches);
                     if error.is_unavailable() {
                         for (_, matches) in &rest {
-                            self.deliveries.give_back(&error, matches);
+                            self.deliveries.failed(&error, matches);
                         }
                         return Err(error);
                     }
@@ -165,6 +178,10 @@ impl Claims {
         let queue = format!("worker_{namespace}_queue");
         self.deliveries.database.store.park(&queue, step.message_id, &error.to_string()).await
     }
+}
+
+fn rank(step: &WaitingStep) -> Rank {
+    Rank::of(step.priority, TaskId(step.task_id))
 }
 
 fn traced(step: &WaitingStep, namespace: &str) -> (tracing::Span, String) {

@@ -8,12 +8,15 @@ use std::{
 
 use prost::Message as _;
 use tasker_api::{DeliveryToken, MAX_MESSAGE_BYTES, time, v1};
-use tasker_domain::{Ordinal, SessionId, Template, template::Step};
+use tasker_domain::{Ordinal, Rank, SessionId, template::Step};
 use tasker_stage::{Announcer, Database};
 use tasker_store::{Announcement, Content, Expiry, Held, Payload, Started, StoreError, ToRelease};
 use uuid::Uuid;
 
-use crate::roster::{Holding, Roster, Seat};
+use crate::{
+    at_hand::TaskAtHand,
+    roster::{Holding, Roster, Seat},
+};
 
 /// How long to wait before deliveries are taken back once more.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -52,8 +55,21 @@ impl Undeliverable {
 pub struct Match {
     pub held: Held,
     pub seat: Seat,
-    pub template: Arc<Template>,
+    pub task: Arc<TaskAtHand>,
     pub traceparent: String,
+    /// What it carries, if that is known.
+    pub content: Option<Content>,
+}
+
+impl Match {
+    /// How long the attempt may take.
+    pub fn timeout(&self) -> Duration {
+        self.step().map_or(Duration::ZERO, |step| step.timeout)
+    }
+
+    fn step(&self) -> Option<&Step> {
+        self.task.template.step(Ordinal(self.held.ordinal))
+    }
 }
 
 impl Deliveries {
@@ -75,14 +91,14 @@ impl Deliveries {
         // Held first: what then cannot be read or sent is not acknowledged, and so comes back.
         let holding = started.iter().map(|(started, found)| (found.seat, holding(started, found)));
         let orphaned = self.roster.hold(holding.collect());
-        let all: Vec<Held> = started.iter().map(|(started, _)| started.held).collect();
-        match self.database.store.delivery_contents(&all).await {
+        match self.contents(&started).await {
             Ok(mut contents) => {
                 let mut by_seat: HashMap<Seat, Vec<v1::Delivery>> = HashMap::new();
                 let mut undeliverable = Vec::new();
-                for (started, found) in &started {
-                    let content = contents.remove(&started.held.delivery_id);
-                    match delivery(started, found, content) {
+                for (started, mut found) in started {
+                    let known = found.content.take();
+                    let content = known.or_else(|| contents.remove(&started.held.delivery_id));
+                    match delivery(&started, &found, content) {
                         Ok(delivery) => by_seat.entry(found.seat).or_default().push(delivery),
                         Err(why) => {
                             self.roster.release(found.seat.place, [started.held.delivery_id]);
@@ -103,6 +119,25 @@ impl Deliveries {
         for (session, held) in orphaned {
             self.release(session, vec![held], "the worker has left").await;
         }
+    }
+
+    /// Reads what deliveries carry, where that is not known.
+    async fn contents(
+        &self,
+        started: &[(Started, Match)],
+    ) -> Result<HashMap<Uuid, Content>, StoreError> {
+        let unknown = started.iter().filter(|(_, found)| found.content.is_none());
+        let unknown: Vec<Held> = unknown.map(|(started, _)| started.held).collect();
+        if unknown.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let contents = self.database.store.delivery_contents(&unknown).await?;
+        for (started, found) in started {
+            if let Some(content) = contents.get(&started.held.delivery_id) {
+                found.task.keep(content);
+            }
+        }
+        Ok(contents)
     }
 
     /// Fails attempts that no worker can be told of.
@@ -164,21 +199,27 @@ impl Deliveries {
     async fn try_to_release(&self, items: &[ToRelease]) -> Result<(), StoreError> {
         let released = self.database.store.release_steps(items, &self.actor).await;
         let (queued, watched) = released.inspect_err(|error| self.database.noticed(error))?;
-        queued.iter().for_each(|namespace| self.roster.wait_in(namespace));
-        let (waiting, tasks) = (queued.into_iter().collect(), watched.into_iter().collect());
+        queued.iter().for_each(|namespace| self.roster.wait_in(namespace, Rank::FIRST));
+        let waiting = queued.into_iter().map(|namespace| (namespace, Rank::FIRST)).collect();
+        let tasks = watched.into_iter().collect();
         self.announcer.announce(Announcement { waiting, tasks, ..Announcement::default() });
         Ok(())
     }
 
     /// After an error: the places that were promised are free again. Whether the steps were started is
     /// not known if only the answer was lost: if they were, they go back.
-    pub fn give_back(&self, error: &StoreError, matches: &[Match]) {
+    pub fn failed(&self, error: &StoreError, matches: &[Match]) {
         self.database.noticed(error);
+        self.give_back(matches, error.is_unavailable());
+    }
+
+    /// Frees places that were promised. What may have been started there goes back.
+    pub fn give_back(&self, matches: &[Match], may_have_started: bool) {
         for found in matches {
             self.roster.unreserve(found.seat);
         }
         let held: Vec<_> = matches.iter().map(|found| (found.seat.session, found.held)).collect();
-        if error.is_unavailable() && !held.is_empty() {
+        if may_have_started && !held.is_empty() {
             let deliveries = self.clone();
             tokio::spawn(async move {
                 for (session, held) in held {
@@ -189,15 +230,12 @@ impl Deliveries {
     }
 }
 
-fn step<'a>(started: &Started, found: &'a Match) -> Option<&'a Step> {
-    found.template.step(Ordinal(started.held.ordinal))
-}
-
 fn holding(started: &Started, found: &Match) -> Holding {
     let since = Instant::now();
-    let timeout = step(started, found).map_or(Duration::ZERO, |step| step.timeout);
+    let timeout = found.timeout();
     Holding {
         held: started.held,
+        task: Some(found.task.clone()),
         attempt: started.attempt,
         acknowledged: false,
         since,
@@ -210,7 +248,8 @@ fn delivery(
     found: &Match,
     content: Option<Content>,
 ) -> Result<v1::Delivery, Undeliverable> {
-    let step = step(started, found).ok_or(Undeliverable::Corrupt)?;
+    let step = found.step().ok_or(Undeliverable::Corrupt)?;
+    let template = &found.task.template;
     let content = content.filter(Content::has_context).ok_or(Undeliverable::Corrupt)?;
     let Held { task_id, ordinal, delivery_id } = started.held;
     let token = DeliveryToken { task_id, ordinal, delivery_id, attempt: started.attempt };
@@ -218,9 +257,9 @@ fn delivery(
     let delivery = v1::Delivery {
         delivery_token: token.to_string(),
         task_id: task_id.to_string(),
-        namespace: found.template.namespace.clone(),
-        template_name: found.template.name.clone(),
-        template_version: found.template.version.to_string(),
+        namespace: template.namespace.clone(),
+        template_name: template.name.clone(),
+        template_version: template.version.to_string(),
         step_name: started.name.clone(),
         handler: step.callable.clone(),
         initialization: Some(v1::Payload {

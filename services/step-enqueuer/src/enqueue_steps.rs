@@ -1,14 +1,14 @@
 //! Ready steps go to a connected worker, or to their queue.
 
-use tasker_domain::{Ordinal, TemplateId};
+use tasker_domain::{Ordinal, Rank, TaskId, TemplateId};
 use tasker_stack::gather::Stage;
 use tasker_store::{Announcement, Held, ReadyStep, StoreError, ToEnqueue};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
 
 use crate::{
+    at_hand::TaskAtHand,
     deliver::{Deliveries, Match},
-    roster::Seat,
 };
 
 /// The verb.
@@ -31,47 +31,49 @@ impl Stage for EnqueueSteps {
         let mut batch = Vec::with_capacity(items.len());
         let mut spans = Vec::with_capacity(items.len());
         let mut matches = Vec::new();
-        let mut waiting: Vec<(String, String)> = Vec::new();
+        let mut waiting: Vec<(String, String, Rank)> = Vec::new();
         for item in items {
             let (span, traceparent) = traced(item);
             spans.push(span);
             let template = database.store.template(TemplateId(item.template_id)).await;
-            let template =
-                template.inspect_err(|error| self.deliveries.give_back(error, &matches))?;
-            let to = match template.step(Ordinal(item.ordinal)) {
-                Some(step) => match roster.reserve_fresh(&item.namespace, &step.callable) {
-                    Some(seat) => Some((seat, step.timeout)),
-                    None => {
-                        waiting.push((item.namespace.clone(), step.callable.clone()));
-                        None
-                    }
-                },
-                None => None,
-            };
-            let to = to.map(|(seat, timeout): (Seat, _)| {
+            let template = template.inspect_err(|error| self.deliveries.failed(error, &matches))?;
+            let rank = Rank::of(item.priority, TaskId(item.task_id));
+            let seat = template.step(Ordinal(item.ordinal)).and_then(|step| {
+                let seat = roster.reserve_fresh(&item.namespace, &step.callable, rank);
+                if seat.is_none() {
+                    waiting.push((item.namespace.clone(), step.callable.clone(), rank));
+                }
+                seat
+            });
+            let to = seat.map(|seat| {
                 let delivery_id = Uuid::now_v7();
-                let template = template.clone();
-                let held = Held { task_id: item.task_id, ordinal: item.ordinal, delivery_id };
-                let traceparent = traceparent.clone();
-                matches.push(Match { held, seat, template, traceparent });
-                (
-                    delivery_id,
-                    seat.session.0,
-                    i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX),
-                )
+                let found = Match {
+                    held: Held { task_id: item.task_id, ordinal: item.ordinal, delivery_id },
+                    seat,
+                    task: TaskAtHand::new(template.clone(), item.priority),
+                    traceparent: traceparent.clone(),
+                    content: None,
+                };
+                let timeout = i64::try_from(found.timeout().as_millis()).unwrap_or(i64::MAX);
+                matches.push(found);
+                (delivery_id, seat.session.0, timeout)
             });
             batch.push(ToEnqueue { ready: item.clone(), to, traceparent });
         }
         let enqueued = database.store.enqueue_steps(&batch, actor).await;
-        let enqueued = enqueued.inspect_err(|error| self.deliveries.give_back(error, &matches))?;
-        announcer.announce(Announcement {
+        let enqueued = enqueued.inspect_err(|error| self.deliveries.failed(error, &matches))?;
+        let mut announcement = Announcement {
             tasks: enqueued.watched.into_iter().collect(),
-            waiting: enqueued.queued.into_iter().collect(),
+            waiting: enqueued.queued.into_iter().map(|queued| (queued, Rank::LAST)).collect(),
             ..Announcement::default()
-        });
-        for (namespace, callable) in waiting {
-            roster.wait_for(&namespace, [callable]);
+        };
+        for (namespace, callable, rank) in waiting {
+            if let Some(first) = announcement.waiting.get_mut(&namespace) {
+                *first = rank.min(*first);
+            }
+            roster.wait_for(&namespace, [(callable, rank)]);
         }
+        announcer.announce(announcement);
         self.deliveries.deliver(enqueued.started, matches).await;
         Ok(vec![(); items.len()])
     }

@@ -1,23 +1,25 @@
 //! Results go to result-processor; if it cannot be reached, into its queue, behind the same fence.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tasker_api::{
     mesh::v1::{
-        SubmitStepResultsRequest, SubmittedResult,
+        SubmitStepResultsRequest, SubmitStepResultsResponse,
         result_processor_service_client::ResultProcessorServiceClient,
     },
     v1::{ResultVerdict, ResultVerdictFor},
 };
 use tasker_runtime::mesh::TracedBalance;
 use tasker_stack::gather::Stage;
-use tasker_stage::{
-    Database,
-    result::{self, sentence},
-};
+use tasker_stage::result::{self, sentence};
 use tasker_store::{StoreError, ToQueue, Verdict};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
+
+use crate::{
+    deliver::Deliveries,
+    next::{Next, Submission},
+};
 
 /// How long a call may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -26,26 +28,39 @@ const AGAIN: (u32, Duration) = (5, Duration::from_millis(100));
 
 /// The verb.
 pub struct ForwardResults {
-    pub database: Database,
+    pub deliveries: Deliveries,
     pub results: ResultProcessorServiceClient<TracedBalance>,
     /// Whether calls are made at all.
     pub makes_calls: bool,
 }
 
+/// What became of a result.
+pub struct Forwarded {
+    pub verdict: ResultVerdictFor,
+    /// What it has unlocked: for its caller to deliver, after the verdict.
+    pub next: Next,
+}
+
 impl Stage for ForwardResults {
-    type Item = SubmittedResult;
-    type Answer = ResultVerdictFor;
+    type Item = Submission;
+    type Answer = Forwarded;
     type Error = StoreError;
     type Key = String;
 
-    fn key(item: &SubmittedResult) -> String {
-        item.result.as_ref().map(|result| result.delivery_token.clone()).unwrap_or_default()
+    fn key(item: &Submission) -> String {
+        let result = item.result.result.as_ref();
+        result.map(|result| result.delivery_token.clone()).unwrap_or_default()
     }
 
-    async fn apply(&self, items: &[SubmittedResult]) -> Result<Vec<ResultVerdictFor>, StoreError> {
+    async fn apply(&self, items: &[Submission]) -> Result<Vec<Forwarded>, StoreError> {
         if self.makes_calls {
-            match self.call(items).await {
-                Ok(verdicts) if verdicts.len() == items.len() => return Ok(verdicts),
+            let mut wanted = HashSet::new();
+            let keep = |item: &Submission| item.keep_places(&self.deliveries, &mut wanted);
+            let next: Vec<Next> = items.iter().map(keep).collect();
+            match self.call(items, &next).await {
+                Ok(answer) if answer.verdicts.len() == items.len() => {
+                    return Ok(forwarded(answer, next));
+                }
                 Ok(_) => tracing::error!("result-processor did not answer each result"),
                 Err(status) => {
                     tracing::warn!(
@@ -55,7 +70,10 @@ impl Stage for ForwardResults {
                 }
             }
         }
-        self.queue(items).await.inspect_err(|error| self.database.noticed(error))
+        let queued = self.queue(items).await;
+        let verdicts = queued.inspect_err(|error| self.deliveries.database.noticed(error))?;
+        let nothing = |verdict| Forwarded { verdict, next: Next::none(&self.deliveries) };
+        Ok(verdicts.into_iter().map(nothing).collect())
     }
 
     fn may_be_one_items_fault(error: &StoreError) -> bool {
@@ -64,30 +82,40 @@ impl Stage for ForwardResults {
 }
 
 impl ForwardResults {
-    async fn call(&self, items: &[SubmittedResult]) -> Result<Vec<ResultVerdictFor>, Status> {
+    async fn call(
+        &self,
+        items: &[Submission],
+        next: &[Next],
+    ) -> Result<SubmitStepResultsResponse, Status> {
+        let results = items.iter().zip(next).map(|(item, next)| {
+            let mut result = item.result.clone();
+            result.places = next.places();
+            result
+        });
+        let request = SubmitStepResultsRequest { results: results.collect() };
         let mut tries = AGAIN.0;
         loop {
-            let request = SubmitStepResultsRequest { results: items.to_vec() };
+            let request = request.clone();
             let answer = timeout(ANSWER, self.results.clone().submit_step_results(request)).await;
             match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
                 Err(status) if status.code() == Code::ResourceExhausted && tries > 0 => {
                     tries -= 1;
                     sleep(AGAIN.1).await;
                 }
-                answer => return Ok(answer?.into_inner().verdicts),
+                answer => return Ok(answer?.into_inner()),
             }
         }
     }
 
-    async fn queue(&self, items: &[SubmittedResult]) -> Result<Vec<ResultVerdictFor>, StoreError> {
-        let checked: Vec<_> = items.iter().cloned().map(result::check).collect();
+    async fn queue(&self, items: &[Submission]) -> Result<Vec<ResultVerdictFor>, StoreError> {
+        let checked: Vec<_> = items.iter().map(|item| result::check(item.result.clone())).collect();
         let good: Vec<ToQueue> = checked.iter().flatten().cloned().map(to_queue).collect();
         let mut verdicts = if good.is_empty() {
             Vec::new().into_iter()
         } else {
-            self.database.store.queue_results(&good).await?.into_iter()
+            self.deliveries.database.store.queue_results(&good).await?.into_iter()
         };
-        let verdict = |(item, checked): (&SubmittedResult, &Result<_, tasker_api::Invalid>)| {
+        let verdict = |(item, checked): (&Submission, &Result<_, tasker_api::Invalid>)| {
             let (verdict, reason) = match checked {
                 Ok(_) => (of(verdicts.next().unwrap_or(Verdict::LeaseLost)), String::new()),
                 Err(invalid) => (ResultVerdict::Invalid, sentence(invalid)),
@@ -96,6 +124,16 @@ impl ForwardResults {
         };
         Ok(items.iter().zip(&checked).map(verdict).collect())
     }
+}
+
+/// Each verdict with what its result has unlocked.
+fn forwarded(answer: SubmitStepResultsResponse, mut next: Vec<Next>) -> Vec<Forwarded> {
+    for step in &answer.started {
+        // In the place of one of them.
+        next.iter_mut().for_each(|next| next.begin(step));
+    }
+    let pairs = answer.verdicts.into_iter().zip(next);
+    pairs.map(|(verdict, next)| Forwarded { verdict, next }).collect()
 }
 
 fn of(verdict: Verdict) -> ResultVerdict {

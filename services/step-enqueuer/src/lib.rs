@@ -6,6 +6,7 @@
 //! database undoes it, the message that caused it is there again, and the delivery's result is refused.
 //! What it takes in from workers does: results that it queues itself, and leases that have ended.
 
+mod at_hand;
 mod claim;
 mod config;
 mod deliver;
@@ -16,6 +17,7 @@ mod hello;
 mod leases;
 mod listen;
 mod liveness;
+mod next;
 mod poll;
 mod retries;
 mod roster;
@@ -90,14 +92,14 @@ impl StepEnqueuer {
         let retries = Retries {
             database: database.clone(),
             actor: context.instance.clone(),
-            announcer,
+            announcer: announcer.clone(),
             ready: steps.clone(),
             overflow: wake.clone(),
             wake: Wake::default(),
             every,
         };
         let (retry, ready) = (retries.wake.clone(), wake.clone());
-        let ear = Ear { database: database.clone(), roster, retries: retry, ready };
+        let ear = Ear { database, announcer: announcer.clone(), roster, retries: retry, ready };
         context.spawn("retries", retries.run(drain.clone()));
         context.spawn("listening", ear.run(drain.clone()));
 
@@ -115,7 +117,10 @@ impl StepEnqueuer {
         context.spawn("deadlines", leases.clone().watch_deadlines(drain.clone()));
         context.spawn("sessions", leases.watch_sessions(drain.clone()));
 
-        let results = Gather::spawn(ForwardResults { database, results, makes_calls }, FORWARD);
+        let results = Gather::spawn(
+            ForwardResults { deliveries: deliveries.clone(), results, makes_calls },
+            FORWARD,
+        );
         let sessions = Sessions { deliveries, results, liveness, drain };
         let routes = Routes::new(
             WorkerServiceServer::new(sessions).max_decoding_message_size(MAX_MESSAGE_BYTES),

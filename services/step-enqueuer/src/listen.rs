@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tasker_stack::sweep::Wake;
-use tasker_stage::Database;
+use tasker_stage::{Announcer, Database};
 use tasker_store::{Announcement, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Whom announcements are for.
 pub struct Ear {
     pub database: Database,
+    /// Whose own announcements are no news.
+    pub announcer: Announcer,
     pub roster: Roster,
     pub retries: Wake,
     /// Has the ready queue read.
@@ -40,10 +42,11 @@ impl Ear {
             while let Some(notification) = listener.try_recv().await? {
                 match serde_json::from_str::<Announcement>(notification.payload()) {
                     Ok(announcement) => {
-                        announcement
-                            .waiting
-                            .iter()
-                            .for_each(|namespace| self.roster.wait_in(namespace));
+                        if !self.announcer.has_said(&announcement) {
+                            for (namespace, rank) in &announcement.waiting {
+                                self.roster.wait_in(namespace, *rank);
+                            }
+                        }
                         if announcement.retries {
                             self.retries.wake();
                         }

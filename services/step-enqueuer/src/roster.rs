@@ -9,11 +9,12 @@ use std::{
 };
 
 use tasker_api::v1::{Cancel, Deliver, Delivery, WorkResponse, work_response::Message};
-use tasker_domain::SessionId;
+use tasker_domain::{Ordinal, Rank, SessionId, TaskId};
 use tasker_stack::sweep::Wake;
 use tasker_store::Held;
 use uuid::Uuid;
 
+use crate::at_hand::TaskAtHand;
 pub use member::{Holding, Member, Seat};
 
 /// Deliveries in one message: as many as fit this many bytes, at least one.
@@ -34,8 +35,15 @@ struct Inner {
     members: HashMap<SessionId, Member>,
     /// Who can run a callable in a namespace.
     able: HashMap<String, HashMap<String, Vec<SessionId>>>,
-    /// What may wait in the worker queues: fresh steps do not pass it by.
-    waiting: HashMap<String, HashSet<String>>,
+    /// What may wait in the worker queues, and the first of its ranks: others do not pass it by.
+    waiting: HashMap<String, HashMap<String, Rank>>,
+}
+
+/// A place for a step that a result may unlock.
+pub struct Kept {
+    pub ordinal: Ordinal,
+    pub seat: Seat,
+    pub task: Arc<TaskAtHand>,
 }
 
 /// What may be claimed from one namespace's queue.
@@ -57,7 +65,7 @@ impl Roster {
                 let able = inner.able.entry(namespace.clone()).or_default();
                 able.entry(handler.clone()).or_default().push(session);
             }
-            let handlers = member.handlers.iter().cloned();
+            let handlers = member.handlers.iter().cloned().map(|handler| (handler, Rank::FIRST));
             inner.waiting.entry(namespace.clone()).or_default().extend(handlers);
         }
         inner.members.insert(session, member);
@@ -104,11 +112,56 @@ impl Roster {
         member.map(|member| member.holding.keys().copied().collect()).unwrap_or_default()
     }
 
-    /// Reserves a place for a fresh step, unless older ones wait for such a place.
-    pub fn reserve_fresh(&self, namespace: &str, callable: &str) -> Option<Seat> {
+    /// Reserves a place for a fresh step, unless one that goes before it waits for such a place.
+    pub fn reserve_fresh(&self, namespace: &str, callable: &str, rank: Rank) -> Option<Seat> {
         let mut inner = self.lock();
-        let waits = inner.waiting.get(namespace).is_some_and(|waiting| waiting.contains(callable));
-        if waits { None } else { inner.reserve(namespace, callable) }
+        if inner.waits_before(namespace, callable, rank) {
+            None
+        } else {
+            inner.reserve(namespace, callable)
+        }
+    }
+
+    /// Keeps places for the steps that a result may unlock, but for those in `wanted`, and unless steps
+    /// that go before them wait for such places. The result's own place is the first: once it is
+    /// answered, that is free.
+    pub fn reserve_next(
+        &self,
+        session: SessionId,
+        held: &Held,
+        wanted: &mut HashSet<(Uuid, Ordinal)>,
+    ) -> Vec<Kept> {
+        let mut inner = self.lock();
+        let holding = inner.members.get(&session).and_then(|it| it.holding.get(&held.delivery_id));
+        let Some(task) = holding.and_then(|holding| holding.task.clone()) else {
+            return Vec::new();
+        };
+        let template = task.template.clone();
+        let Some(step) = template.step(Ordinal(held.ordinal)) else { return Vec::new() };
+        let rank = Rank::of(task.priority, TaskId(held.task_id));
+        let mut own = Some(session);
+        let mut kept = Vec::new();
+        for ordinal in &step.dependants {
+            let Some(next) = template.step(*ordinal) else { continue };
+            let (namespace, callable) = (&template.namespace, &next.callable);
+            if wanted.contains(&(held.task_id, *ordinal))
+                || inner.waits_before(namespace, callable, rank)
+            {
+                continue;
+            }
+            let seat = match own.filter(|own| inner.is_able(*own, namespace, callable)) {
+                Some(place) => {
+                    own = None;
+                    inner.reserve_at(place)
+                }
+                None => inner.reserve(namespace, callable),
+            };
+            if let Some(seat) = seat {
+                wanted.insert((held.task_id, *ordinal));
+                kept.push(Kept { ordinal: *ordinal, seat, task: task.clone() });
+            }
+        }
+        kept
     }
 
     /// Reserves a place for a step that waits.
@@ -212,27 +265,34 @@ impl Roster {
         self.claim.wake();
     }
 
-    /// Notes that steps may wait for these callables.
-    pub fn wait_for(&self, namespace: &str, callables: impl IntoIterator<Item = String>) {
+    /// Notes that steps may wait for these callables, and the first of their ranks.
+    pub fn wait_for(&self, namespace: &str, callables: impl IntoIterator<Item = (String, Rank)>) {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let Some(able) = inner.able.get(namespace) else { return };
-        let known = callables.into_iter().filter(|callable| able.contains_key(callable));
-        inner.waiting.entry(namespace.to_owned()).or_default().extend(known);
+        let waiting = inner.waiting.entry(namespace.to_owned()).or_default();
+        for (callable, rank) in callables {
+            if able.contains_key(&callable) {
+                let first = waiting.entry(callable).or_insert(rank);
+                *first = rank.min(*first);
+            }
+        }
         self.claim.wake();
     }
 
     /// Notes that steps may wait in a namespace, for whatever its workers can run.
-    pub fn wait_in(&self, namespace: &str) {
+    pub fn wait_in(&self, namespace: &str, rank: Rank) {
         let able =
-            self.lock().able.get(namespace).map(|able| able.keys().cloned().collect::<Vec<_>>());
+            self.lock().able.get(namespace).map(|able| {
+                able.keys().map(|callable| (callable.clone(), rank)).collect::<Vec<_>>()
+            });
         self.wait_for(namespace, able.unwrap_or_default());
     }
 
     /// Notes that steps may wait anywhere: an announcement may have got lost.
     pub fn wait_everywhere(&self) {
         let namespaces: Vec<String> = self.lock().able.keys().cloned().collect();
-        namespaces.iter().for_each(|namespace| self.wait_in(namespace));
+        namespaces.iter().for_each(|namespace| self.wait_in(namespace, Rank::FIRST));
     }
 
     /// What may be claimed now, from each namespace. Whoever asks is going to look: it no longer waits,
@@ -249,7 +309,7 @@ impl Roster {
             };
             let mut sessions = HashSet::new();
             let mut callables = Vec::new();
-            waiting.retain(|callable| {
+            waiting.retain(|callable, _| {
                 let free = free(callable);
                 if free.is_empty() {
                     return true;
@@ -301,16 +361,28 @@ pub struct Overdue {
 }
 
 impl Inner {
+    /// Whether a step that goes before this rank may wait for a place.
+    fn waits_before(&self, namespace: &str, callable: &str, rank: Rank) -> bool {
+        let first = self.waiting.get(namespace).and_then(|waiting| waiting.get(callable));
+        first.is_some_and(|first| *first < rank)
+    }
+
+    fn is_able(&self, place: SessionId, namespace: &str, callable: &str) -> bool {
+        let able = self.able.get(namespace).and_then(|able| able.get(callable));
+        able.is_some_and(|able| able.contains(&place))
+    }
+
+    fn reserve_at(&mut self, place: SessionId) -> Option<Seat> {
+        let member = self.members.get_mut(&place)?;
+        member.reserved += 1;
+        Some(Seat { place, session: member.session })
+    }
+
     /// The worker with the most room gets it.
     fn reserve(&mut self, namespace: &str, callable: &str) -> Option<Seat> {
         let able = self.able.get(namespace)?.get(callable)?;
-        let roomiest = able.iter().max_by_key(|session| self.members[session].free())?;
-        let member = self.members.get_mut(roomiest)?;
-        if member.free() == 0 {
-            return None;
-        }
-        member.reserved += 1;
-        Some(Seat { place: *roomiest, session: member.session })
+        let roomiest = *able.iter().max_by_key(|session| self.members[session].free())?;
+        if self.members[&roomiest].free() == 0 { None } else { self.reserve_at(roomiest) }
     }
 }
 

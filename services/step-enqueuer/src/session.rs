@@ -24,9 +24,10 @@ use uuid::Uuid;
 
 use crate::{
     deliver::Deliveries,
-    forward::ForwardResults,
+    forward::{ForwardResults, Forwarded},
     hello::{self, Worker},
     liveness::Liveness,
+    next::{Next, Submission},
     roster::{Holding, Member, Roster, response},
 };
 
@@ -101,6 +102,7 @@ impl Sessions {
             let now = Instant::now();
             let holding = Holding {
                 held: hello::held(token),
+                task: None,
                 attempt: token.attempt,
                 acknowledged: true,
                 since: now,
@@ -234,9 +236,13 @@ impl Session {
     async fn judge(&self, results: Results) -> Result<(), Status> {
         let mut waiting = Vec::with_capacity(results.results.len());
         for result in results.results {
-            let submitted =
-                SubmittedResult { result: Some(result), worker_id: self.worker_id.clone() };
-            let answer = self.all.results.submit_in_turn(submitted).await;
+            let result = SubmittedResult {
+                result: Some(result),
+                worker_id: self.worker_id.clone(),
+                places: Vec::new(),
+            };
+            let submission = Submission { result, session: Some(self.id) };
+            let answer = self.all.results.submit_in_turn(submission).await;
             waiting.push(answer.map_err(|error| refused(&error))?);
         }
         let (out, roster, id, failed) =
@@ -244,9 +250,14 @@ impl Session {
         self.answering.spawn(async move {
             let mut verdicts = Vec::with_capacity(waiting.len());
             let mut done = HashSet::new();
+            let mut unlocked: Option<Next> = None;
             for answer in waiting {
                 match answer.await.unwrap_or(Err(Refused::Closed)) {
-                    Ok(verdict) => {
+                    Ok(Forwarded { verdict, next }) => {
+                        match &mut unlocked {
+                            Some(unlocked) => unlocked.join(next),
+                            None => unlocked = Some(next),
+                        }
                         if verdict.verdict() != ResultVerdict::Invalid {
                             let token = verdict.delivery_token.parse::<tasker_api::DeliveryToken>();
                             done.extend(token.map(|token| token.delivery_id));
@@ -264,6 +275,9 @@ impl Session {
             }
             // After the answer: no delivery overtakes what made room for it.
             roster.release(id, done);
+            if let Some(unlocked) = unlocked {
+                unlocked.deliver().await;
+            }
         });
         Ok(())
     }

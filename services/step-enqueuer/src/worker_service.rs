@@ -12,7 +12,7 @@ use tasker_stage::refused;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::session::Sessions;
+use crate::{next::Submission, session::Sessions};
 
 /// Who is named in the history where a worker does not say who it is.
 const UNNAMED: &str = "worker";
@@ -40,11 +40,17 @@ impl WorkerService for Sessions {
         request: Request<ReportResultsRequest>,
     ) -> Result<Response<ReportResultsResponse>, Status> {
         let results = request.into_inner().results.into_iter();
-        let submitted = results
-            .map(|result| SubmittedResult { result: Some(result), worker_id: UNNAMED.to_owned() });
-        let answers = self.results.call(submitted).await;
-        let verdicts =
-            answers.into_iter().collect::<Result<_, _>>().map_err(|error| refused(&error))?;
+        let submitted = results.map(|result| Submission {
+            result: SubmittedResult {
+                result: Some(result),
+                worker_id: UNNAMED.to_owned(),
+                places: Vec::new(),
+            },
+            session: None,
+        });
+        let answers = self.results.call(submitted).await.into_iter();
+        let verdicts = answers.map(|answer| Ok(answer?.verdict)).collect::<Result<_, _>>();
+        let verdicts = verdicts.map_err(|error| refused(&error))?;
         Ok(Response::new(ReportResultsResponse { verdicts }))
     }
 

@@ -866,12 +866,56 @@ pub struct SubmittedResult {
     /// Who ran it: the worker's id.
     #[prost(string, tag = "2")]
     pub worker_id: ::prost::alloc::string::String,
+    /// Where steps that the result unlocks may begin at once. At most one for each step.
+    #[prost(message, repeated, tag = "3")]
+    pub places: ::prost::alloc::vec::Vec<Place>,
+}
+/// A place that a worker keeps for a step, until the call is answered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Place {
+    /// Which step of the task.
+    #[prost(int32, tag = "1")]
+    pub ordinal: i32,
+    /// Its lease, if it begins there: a UUID that has never been used.
+    #[prost(string, tag = "2")]
+    pub delivery_id: ::prost::alloc::string::String,
+    /// The worker's session.
+    #[prost(string, tag = "3")]
+    pub session_id: ::prost::alloc::string::String,
+    /// How long the attempt may take.
+    #[prost(message, optional, tag = "4")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitStepResultsResponse {
     /// One for each result, in their order.
     #[prost(message, repeated, tag = "1")]
     pub verdicts: ::prost::alloc::vec::Vec<super::super::v1::ResultVerdictFor>,
+    /// The steps that have begun in the places that were kept for them.
+    #[prost(message, repeated, tag = "2")]
+    pub started: ::prost::alloc::vec::Vec<StartedStep>,
+}
+/// A step that is at a worker now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartedStep {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(int32, tag = "2")]
+    pub ordinal: i32,
+    /// Of its place.
+    #[prost(string, tag = "3")]
+    pub delivery_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub name: ::prost::alloc::string::String,
+    /// 1 for the first.
+    #[prost(int32, tag = "5")]
+    pub attempt: i32,
+    /// Total attempts allowed.
+    #[prost(int32, tag = "6")]
+    pub max_attempts: i32,
+    /// W3C `traceparent` of what unlocked it. May be empty.
+    #[prost(string, tag = "7")]
+    pub traceparent: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JudgeQueuedResultsRequest {}
@@ -973,6 +1017,9 @@ pub mod result_processor_service_client {
         }
         /// Judges results. Answered after they are durable.
         ///
+        /// A step that a result unlocks begins at once if the caller keeps a place for it at a worker: in the
+        /// commit that takes the result. Steps without a place go to `orchestration_ready_steps`.
+        ///
         /// RESOURCE_EXHAUSTED, UNAVAILABLE: queue them, or try again after the time in RetryInfo.
         pub async fn submit_step_results(
             &mut self,
@@ -1049,6 +1096,9 @@ pub mod result_processor_service_server {
     #[async_trait]
     pub trait ResultProcessorService: std::marker::Send + std::marker::Sync + 'static {
         /// Judges results. Answered after they are durable.
+        ///
+        /// A step that a result unlocks begins at once if the caller keeps a place for it at a worker: in the
+        /// commit that takes the result. Steps without a place go to `orchestration_ready_steps`.
         ///
         /// RESOURCE_EXHAUSTED, UNAVAILABLE: queue them, or try again after the time in RetryInfo.
         async fn submit_step_results(

@@ -74,7 +74,14 @@ fn in_order(
         parents.sort();
         compile(step, parents)
     });
-    taken.collect()
+    let mut ordered: Vec<Step> = taken.collect();
+    for (child, index) in (0..).map(Ordinal).zip(order) {
+        for parent in &dependencies[*index] {
+            let parent = usize::try_from(place[*parent].0).expect("a place is not negative");
+            ordered[parent].dependants.push(child);
+        }
+    }
+    ordered
 }
 
 fn compile(step: definition::Step, dependencies: Vec<Ordinal>) -> Step {
@@ -84,6 +91,7 @@ fn compile(step: definition::Step, dependencies: Vec<Ordinal>) -> Step {
         callable: step.handler.callable,
         initialization: Value::Object(step.handler.initialization),
         dependencies,
+        dependants: Vec::new(),
         // The first attempt is always allowed: 0 and 1 both mean one.
         max_attempts: if retry.retryable { retry.max_attempts.max(1) } else { 1 },
         back_off: BackOff {

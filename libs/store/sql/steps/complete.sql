@@ -1,13 +1,17 @@
 -- Ends steps well: EnqueueForOrchestration, Complete for workers that still hold them, Complete for
--- results that were queued. Unlocks their children and moves their tasks.
--- Names each step once: a twin waits for the next batch. Returns a verdict each, and the messages sent.
+-- results that were queued. Unlocks their children and moves their tasks. A child for which a result
+-- brings a place at a worker begins there at once: Enqueue, Start; the others are sent as ready.
+-- Names each step once: a twin waits for the next batch. Returns a verdict each, what was started, and
+-- the messages sent.
 WITH item AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::bytea[], $7::jsonb[],
-        $8::text[], $9::text[]
+        $8::text[], $9::text[], $11::jsonb[]
     ) WITH ORDINALITY AS item (
         message_id, task_id, ordinal, delivery_id, content_type, data, metadata,
-        worker_id, traceparent, position
+        worker_id, traceparent,
+        -- By child: delivery, session, and how long the attempt may take, in ms.
+        places, position
     )
 ), taken AS (
     DELETE FROM pgmq.q_orchestration_step_results AS message
@@ -15,7 +19,7 @@ WITH item AS MATERIALIZED (
     RETURNING message.msg_id
 ), judged AS (
     -- Judged under the locks. The delivery is the fence: a worker presumed lost comes with an old one.
-    SELECT item.*, CASE
+    SELECT item.*, tasks.template_id, CASE
         WHEN message_id IS NULL AND steps.delivery_id = item.delivery_id
             AND step_state_after(steps.state, 'EnqueueForOrchestration') IS NOT NULL
             AND task_state_after(tasks.state, 'StepCompleted') IS NOT NULL THEN 'committed'
@@ -39,7 +43,8 @@ WITH item AS MATERIALIZED (
     WHERE (steps.task_id, steps.ordinal) = (judged.task_id, judged.ordinal)
       AND judged.verdict = 'committed'
     RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, judged.message_id,
-        judged.content_type, judged.data, judged.metadata, judged.worker_id, judged.traceparent
+        judged.content_type, judged.data, judged.metadata, judged.worker_id, judged.traceparent,
+        judged.template_id, judged.places
 ), recorded AS (
     INSERT INTO step_results (task_id, ordinal, attempt, content_type, data, metadata)
     SELECT task_id, ordinal, attempt, content_type, data, metadata
@@ -53,17 +58,41 @@ WITH item AS MATERIALIZED (
     WHERE (leases.task_id, leases.ordinal) = (completed.task_id, completed.ordinal)
 ), met AS (
     -- Counted first: an UPDATE that joins a child to two parents would take off only one.
-    SELECT completed.task_id, child, count(*)::integer AS parents, max(traceparent) AS traceparent
+    SELECT task_id, child, count(*)::integer AS parents, max(traceparent) AS traceparent,
+        -- Where two parents bring a place, either will do.
+        max(places->>child::text)::jsonb AS place
     FROM completed
-    JOIN step_dependencies ON (step_dependencies.task_id, parent) = (completed.task_id, completed.ordinal)
-    GROUP BY completed.task_id, child
+    JOIN template_dependencies AS dependency
+        ON (dependency.template_id, parent) = (completed.template_id, ordinal)
+    GROUP BY task_id, child
 ), unlocked AS (
     UPDATE steps
-    SET unmet_dependencies = unmet_dependencies - met.parents
+    SET unmet_dependencies = unmet_dependencies - met.parents,
+        state = CASE
+            WHEN unmet_dependencies = met.parents AND place IS NOT NULL THEN coalesce(
+                step_state_after(step_state_after(steps.state, 'Enqueue'), 'Start'), steps.state)
+            ELSE steps.state
+        END,
+        attempt = CASE
+            WHEN unmet_dependencies = met.parents AND place IS NOT NULL
+                AND step_state_after(steps.state, 'Enqueue') IS NOT NULL THEN attempt + 1
+            ELSE attempt
+        END,
+        delivery_id = CASE
+            WHEN unmet_dependencies = met.parents AND place IS NOT NULL
+                AND step_state_after(steps.state, 'Enqueue') IS NOT NULL THEN (place->>0)::uuid
+            ELSE delivery_id
+        END
     FROM met
     WHERE (steps.task_id, steps.ordinal) = (met.task_id, met.child)
-    RETURNING steps.task_id, steps.ordinal, met.traceparent,
-        steps.state = 'pending' AND steps.unmet_dependencies = 0 AS ready
+    RETURNING steps.task_id, steps.ordinal, steps.name, steps.attempt, steps.max_attempts, steps.state,
+        steps.delivery_id, met.traceparent, met.place,
+        steps.state = 'pending' AND steps.unmet_dependencies = 0 AS ready,
+        steps.delivery_id IS NOT NULL AS started
+), leased AS (
+    INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
+    SELECT task_id, ordinal, delivery_id, (place->>1)::uuid, now() + (place->>2)::bigint * interval '1 ms'
+    FROM unlocked WHERE started
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
@@ -74,20 +103,24 @@ WITH item AS MATERIALIZED (
     WHERE unlocked.ready
     RETURNING msg_id, message, headers
 ), change AS (
-    SELECT task_id, sum(done)::integer AS done, sum(ready)::integer AS ready, max(traceparent) AS traceparent
+    SELECT task_id, sum(done)::integer AS done, sum(ready)::integer AS ready,
+        sum(started)::integer AS started, max(traceparent) AS traceparent
     FROM (
-        SELECT task_id, 1 AS done, 0 AS ready, traceparent FROM completed
+        SELECT task_id, 1 AS done, 0 AS ready, 0 AS started, traceparent FROM completed
         UNION ALL
-        SELECT task_id, 0, ready::integer, NULL FROM unlocked
+        SELECT task_id, 0, ready::integer, started::integer, NULL FROM unlocked
     ) AS part
     GROUP BY task_id
 ), counted AS (
     UPDATE tasks
-    SET ready = tasks.ready + change.ready, in_flight = in_flight - change.done,
+    SET ready = tasks.ready + change.ready, in_flight = in_flight - change.done + change.started,
         satisfied = satisfied + change.done,
         state = CASE
             WHEN tasks.ready + change.ready > 0
                 THEN task_state_after(task_state_after(tasks.state, 'StepCompleted'), 'ReadyStepsFound')
+            WHEN change.started > 0
+                THEN task_state_after(task_state_after(task_state_after(
+                    tasks.state, 'StepCompleted'), 'ReadyStepsFound'), 'StepsEnqueued')
             WHEN in_flight - change.done > 0
                 THEN task_state_after(task_state_after(tasks.state, 'StepCompleted'), 'StepsStillInProcess')
             WHEN waiting_for_retry > 0
@@ -97,7 +130,7 @@ WITH item AS MATERIALIZED (
         END
     FROM change
     WHERE tasks.task_id = change.task_id
-    RETURNING tasks.task_id, tasks.state, tasks.watched, change.traceparent
+    RETURNING tasks.task_id, tasks.state, tasks.watched, change.traceparent, change.started
 ), finalizable AS (
     INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
     SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
@@ -107,28 +140,36 @@ WITH item AS MATERIALIZED (
 ), task_history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id,
-        CASE state
-            WHEN 'enqueuing_steps' THEN '{StepCompleted,ReadyStepsFound}'
-            WHEN 'steps_in_process' THEN '{StepCompleted,StepsStillInProcess}'
-            WHEN 'waiting_for_retry' THEN '{StepCompleted,RetryPending}'
+        CASE
+            WHEN state = 'enqueuing_steps' THEN '{StepCompleted,ReadyStepsFound}'
+            WHEN state = 'steps_in_process' AND started > 0 THEN '{StepCompleted,ReadyStepsFound,StepsEnqueued}'
+            WHEN state = 'steps_in_process' THEN '{StepCompleted,StepsStillInProcess}'
+            WHEN state = 'waiting_for_retry' THEN '{StepCompleted,RetryPending}'
             ELSE '{StepCompleted}'
         END::task_event[],
         state, $10
     FROM counted
 ), step_history AS (
     -- Written before the task's: PostgreSQL runs what nothing refers to from the last to the first.
+    -- A parent's end is numbered before its child's beginning.
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
     SELECT task_id, ordinal,
         CASE WHEN message_id IS NULL THEN '{EnqueueForOrchestration,Complete}' ELSE '{Complete}' END::step_event[],
         state, attempt, worker_id
     FROM completed
+    UNION ALL
+    SELECT task_id, ordinal, '{Enqueue,Start}', state, attempt, $10 FROM unlocked WHERE started
 )
 SELECT 'verdict' AS "kind!", position, verdict, NULL::bigint AS message_id, NULL::jsonb AS message,
-    NULL::jsonb AS headers, NULL::uuid AS task_id
+    NULL::jsonb AS headers, NULL::uuid AS task_id, NULL::integer AS ordinal, NULL::uuid AS delivery_id,
+    NULL::text AS name, NULL::integer AS attempt, NULL::integer AS max_attempts
 FROM judged
 UNION ALL
-SELECT 'ready', NULL, NULL, msg_id, message, headers, NULL FROM ready
+SELECT 'started', NULL, NULL, NULL, NULL, NULL, task_id, ordinal, delivery_id, name, attempt, max_attempts
+FROM unlocked WHERE started
 UNION ALL
-SELECT 'finalization', NULL, NULL, msg_id, message, headers, NULL FROM finalizable
+SELECT 'ready', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NULL, NULL FROM ready
 UNION ALL
-SELECT 'watched', NULL, NULL, NULL, NULL, NULL, task_id FROM counted WHERE watched
+SELECT 'finalization', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NULL, NULL FROM finalizable
+UNION ALL
+SELECT 'watched', NULL, NULL, NULL, NULL, NULL, task_id, NULL, NULL, NULL, NULL, NULL FROM counted WHERE watched

@@ -42,9 +42,6 @@ WITH item AS MATERIALIZED (
     INSERT INTO steps (task_id, ordinal, name, unmet_dependencies, max_attempts)
     SELECT task_id, ordinal, template_steps.name, dependencies, max_attempts
     FROM wanted JOIN template_steps USING (template_id)
-), connected AS (
-    INSERT INTO step_dependencies (task_id, parent, child)
-    SELECT task_id, parent, child FROM wanted JOIN template_dependencies USING (template_id)
 ), history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id,

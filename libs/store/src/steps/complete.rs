@@ -1,11 +1,12 @@
 //! Good results are taken.
 
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
     Finalization, Payload, QueuedResult, ReadyStep, Store, StoreError,
     messages::sent,
-    steps::{Held, Verdict, Verdicts},
+    steps::{Held, Verdict, Verdicts, start::Started},
 };
 
 /// A good result to judge.
@@ -21,6 +22,21 @@ pub struct Completion {
     pub worker_id: String,
     /// Of the span that judges it.
     pub traceparent: String,
+    /// Where steps that it unlocks may begin at once. At most one for each step.
+    pub places: Vec<Place>,
+}
+
+/// A place that a worker keeps for a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which step of the task.
+    pub ordinal: i32,
+    /// Its lease, if it begins there.
+    pub delivery_id: Uuid,
+    /// Whose.
+    pub session_id: Uuid,
+    /// How long the attempt may take, in ms.
+    pub timeout_ms: i64,
 }
 
 /// What came of a batch of results.
@@ -28,6 +44,8 @@ pub struct Completion {
 pub struct Judged {
     /// One for each item, in order.
     pub verdicts: Vec<Verdict>,
+    /// Unlocked steps that have begun in the places brought for them.
+    pub started: Vec<Started>,
     /// Messages sent: steps that may be enqueued now.
     pub ready: Vec<ReadyStep>,
     /// Messages sent: tasks in which nothing moves any more.
@@ -55,10 +73,11 @@ impl Store {
         let types: Vec<String> =
             items.iter().map(|item| item.payload.content_type.clone()).collect();
         let data: Vec<&[u8]> = items.iter().map(|item| item.payload.data.as_ref()).collect();
-        let metadata: Vec<Option<serde_json::Value>> =
+        let metadata: Vec<Option<Value>> =
             items.iter().map(|item| item.payload.metadata_column()).collect();
         let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
         let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+        let places: Vec<Option<Value>> = items.iter().map(places).collect();
         let mut line = self.durable_lines.take().await?;
         let rows = sqlx::query_file!(
             "sql/steps/complete.sql",
@@ -68,10 +87,11 @@ impl Store {
             &deliveries,
             &types,
             &data as &[&[u8]],
-            &metadata as &[Option<serde_json::Value>],
+            &metadata as &[Option<Value>],
             &workers,
             &traces,
-            actor
+            actor,
+            &places as &[Option<Value>]
         )
         .fetch_all(&mut *line)
         .await;
@@ -81,6 +101,26 @@ impl Store {
         for row in rows {
             match row.kind.as_str() {
                 "verdict" => verdicts.put(row.position, row.verdict.as_deref())?,
+                "started" => {
+                    if let (
+                        Some(task_id),
+                        Some(ordinal),
+                        Some(delivery_id),
+                        Some(name),
+                        Some(attempt),
+                        Some(max_attempts),
+                    ) = (
+                        row.task_id,
+                        row.ordinal,
+                        row.delivery_id,
+                        row.name,
+                        row.attempt,
+                        row.max_attempts,
+                    ) {
+                        let held = Held { task_id, ordinal, delivery_id };
+                        judged.started.push(Started { held, name, attempt, max_attempts });
+                    }
+                }
                 "ready" => {
                     judged.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?);
                 }
@@ -106,4 +146,14 @@ impl Store {
     pub async fn read_queued_results(&self, count: i32) -> Result<Vec<QueuedResult>, StoreError> {
         self.read_queue("orchestration_step_results", count).await
     }
+}
+
+/// Places as the statement reads them: by step, delivery, session and timeout.
+fn places(item: &Completion) -> Option<Value> {
+    let place = |place: &Place| {
+        let Place { ordinal, delivery_id, session_id, timeout_ms } = place;
+        (ordinal.to_string(), json!([delivery_id, session_id, timeout_ms]))
+    };
+    let places: Map<String, Value> = item.places.iter().map(place).collect();
+    (!places.is_empty()).then_some(Value::Object(places))
 }

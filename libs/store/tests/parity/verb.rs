@@ -130,6 +130,7 @@ impl Verb {
                     payload: payload(),
                     worker_id: ACTOR.to_owned(),
                     traceparent: String::new(),
+                    places: Vec::new(),
                 };
                 store.complete_steps(&[item], ACTOR).await.map(drop)
             }

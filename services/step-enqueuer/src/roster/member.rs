@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::response;
+use crate::at_hand::TaskAtHand;
 
 /// How long a worker may take to acknowledge a delivery.
 const ACKNOWLEDGE: Duration = Duration::from_secs(2);
@@ -46,6 +48,8 @@ pub struct Member {
 #[derive(Debug, Clone)]
 pub struct Holding {
     pub held: Held,
+    /// Not known of a lease that came with its worker from elsewhere.
+    pub task: Option<Arc<TaskAtHand>>,
     pub attempt: i32,
     pub acknowledged: bool,
     pub since: Instant,

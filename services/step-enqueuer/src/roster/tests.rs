@@ -30,11 +30,36 @@ fn roster(credit: usize) -> (Roster, Seat, Inbox) {
     (roster, Seat { place: session, session }, inbox)
 }
 
+fn any() -> Rank {
+    Rank::of(0, TaskId::new())
+}
+
+/// A step of a task of which everything is known.
+fn holding_of(task: &Arc<TaskAtHand>, task_id: TaskId) -> Holding {
+    let mut holding = holding();
+    holding.held.task_id = task_id.0;
+    holding.task = Some(task.clone());
+    holding
+}
+
+/// `a` first, then `a` and `b` beside each other, then `c`.
+fn task_at_hand() -> Arc<TaskAtHand> {
+    let template = tasker_domain::Template::parse(
+        "{namespace: n, name: t, version: 1.0.0, steps: [
+            {name: first, handler: {callable: a}},
+            {name: left, handler: {callable: a}, dependencies: [first]},
+            {name: right, handler: {callable: b}, dependencies: [first]},
+            {name: last, handler: {callable: c}, dependencies: [left, right]}]}",
+    );
+    TaskAtHand::new(Arc::new(template.unwrap()), 0)
+}
+
 fn holding() -> Holding {
     let held = Held { task_id: Uuid::now_v7(), ordinal: 0, delivery_id: Uuid::now_v7() };
     let now = Instant::now();
     Holding {
         held,
+        task: None,
         attempt: 1,
         acknowledged: false,
         since: now,
@@ -45,22 +70,22 @@ fn holding() -> Holding {
 #[test]
 fn a_worker_never_has_more_than_its_credit() {
     let (roster, seat, _inbox) = roster(2);
-    assert_eq!(roster.reserve_fresh("n", "a"), Some(seat));
-    assert_eq!(roster.reserve_fresh("n", "b"), Some(seat));
-    assert_eq!(roster.reserve_fresh("n", "a"), None);
+    assert_eq!(roster.reserve_fresh("n", "a", any()), Some(seat));
+    assert_eq!(roster.reserve_fresh("n", "b", any()), Some(seat));
+    assert_eq!(roster.reserve_fresh("n", "a", any()), None);
     let one = holding();
     assert_eq!(roster.hold(vec![(seat, one.clone())]), []);
-    assert_eq!(roster.reserve_fresh("n", "a"), None);
+    assert_eq!(roster.reserve_fresh("n", "a", any()), None);
     roster.release(seat.place, [one.held.delivery_id]);
-    assert_eq!(roster.reserve_fresh("n", "a"), Some(seat));
+    assert_eq!(roster.reserve_fresh("n", "a", any()), Some(seat));
 }
 
 #[test]
 fn a_fresh_step_does_not_pass_those_that_wait() {
     let (roster, seat, _inbox) = roster(1);
-    roster.wait_for("n", ["a".to_owned()]);
-    assert_eq!(roster.reserve_fresh("n", "a"), None);
-    assert_eq!(roster.reserve_fresh("n", "b"), Some(seat));
+    roster.wait_for("n", [("a".to_owned(), Rank::FIRST)]);
+    assert_eq!(roster.reserve_fresh("n", "a", any()), None);
+    assert_eq!(roster.reserve_fresh("n", "b", any()), Some(seat));
     roster.unreserve(seat);
     let claimable = roster.claimable();
     assert_eq!(claimable.len(), 1);
@@ -75,7 +100,7 @@ fn a_fresh_step_does_not_pass_those_that_wait() {
 fn nothing_is_claimed_for_workers_without_room_and_nothing_forgotten() {
     let (roster, seat, _inbox) = roster(1);
     roster.reserve("n", "a");
-    roster.wait_for("n", ["a".to_owned()]);
+    roster.wait_for("n", [("a".to_owned(), Rank::FIRST)]);
     assert_eq!(roster.claimable(), []);
     roster.unreserve(seat);
     assert_eq!(roster.claimable().len(), 1);
@@ -88,7 +113,7 @@ fn the_worker_with_the_most_room_gets_the_step() {
     let (member, _other) = member(large, &["a"], 5);
     roster.join(large, member);
     roster.claimable();
-    assert_eq!(roster.reserve_fresh("n", "a").map(|seat| seat.place), Some(large));
+    assert_eq!(roster.reserve_fresh("n", "a", any()).map(|seat| seat.place), Some(large));
 }
 
 #[test]
@@ -117,4 +142,70 @@ fn an_unacknowledged_delivery_is_overdue_after_two_seconds_and_a_slow_one_at_its
     let overdue = roster.overdue(later(3)).unacknowledged;
     assert_eq!(overdue.iter().map(|(_, holding)| holding.held).collect::<Vec<_>>(), [one.held]);
     assert_eq!(roster.overdue(later(61)).timed_out.len(), 2);
+}
+
+#[test]
+fn the_place_that_a_result_frees_is_kept_for_a_step_that_it_unlocks() {
+    let (roster, seat, _inbox) = roster(1);
+    let (task, id) = (task_at_hand(), TaskId::new());
+    let first = holding_of(&task, id);
+    roster.reserve("n", "a");
+    roster.hold(vec![(seat, first.clone())]);
+    let kept = roster.reserve_next(seat.session, &first.held, &mut HashSet::new());
+    // One place for two steps: the second has none, until there is room.
+    assert_eq!(
+        kept.iter().map(|kept| (kept.ordinal, kept.seat)).collect::<Vec<_>>(),
+        [(Ordinal(1), seat)]
+    );
+    // The result is answered, and the unlocked step begins: the worker has one delivery, as it may.
+    roster.release(seat.place, [first.held.delivery_id]);
+    assert_eq!(roster.reserve_fresh("n", "a", any()), None);
+    roster.hold(vec![(seat, holding_of(&task, id))]);
+    assert_eq!(roster.holding(seat.session).len(), 1);
+}
+
+#[test]
+fn a_step_that_two_results_unlock_gets_one_place() {
+    let (roster, seat, _inbox) = roster(8);
+    let session = SessionId::new();
+    let (member, _other) = member(session, &["c"], 1);
+    roster.join(session, member);
+    roster.claimable();
+    let (task, id) = (task_at_hand(), TaskId::new());
+    let mut wanted = HashSet::new();
+    let kept: Vec<_> = [1, 2]
+        .map(|ordinal| {
+            let mut step = holding_of(&task, id);
+            step.held.ordinal = ordinal;
+            roster.reserve("n", "a");
+            roster.hold(vec![(seat, step.clone())]);
+            roster.reserve_next(seat.session, &step.held, &mut wanted)
+        })
+        .into_iter()
+        .flatten()
+        .collect();
+    assert_eq!(kept.len(), 1);
+    assert_eq!((kept[0].ordinal, kept[0].seat.place), (Ordinal(3), session));
+}
+
+#[test]
+fn an_unlocked_step_does_not_pass_what_goes_before_it() {
+    let (roster, seat, _inbox) = roster(8);
+    let older = Rank::of(0, TaskId::new());
+    let (task, id) = (task_at_hand(), TaskId::new());
+    let younger = Rank::of(0, TaskId::new());
+    let step = holding_of(&task, id);
+    roster.reserve("n", "a");
+    roster.hold(vec![(seat, step.clone())]);
+    let kept = |waiting| {
+        roster.claimable();
+        roster.wait_for("n", [("a".to_owned(), waiting), ("b".to_owned(), waiting)]);
+        let kept = roster.reserve_next(seat.session, &step.held, &mut HashSet::new());
+        kept.iter().for_each(|kept| roster.unreserve(kept.seat));
+        kept.len()
+    };
+    assert_eq!(kept(older), 0);
+    assert_eq!(kept(younger), 2);
+    assert_eq!(kept(Rank::of(7, TaskId::new())), 0);
+    assert_eq!(kept(Rank::FIRST), 0);
 }

@@ -1,0 +1,127 @@
+//! The steps that a result unlocks begin at once, where workers have places for them: in the commit
+//! that takes the result.
+
+use std::collections::HashSet;
+
+use tasker_api::{
+    DeliveryToken,
+    mesh::v1::{self as mesh, SubmittedResult},
+    time,
+    v1::step_result::Outcome,
+};
+use tasker_domain::{Ordinal, SessionId};
+use tasker_store::{Held, Started};
+use tasker_trace::TraceContext;
+use uuid::Uuid;
+
+use crate::{
+    deliver::{Deliveries, Match},
+    hello,
+};
+
+/// A result on its way, and by whose stream it came.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub result: SubmittedResult,
+    /// None where the worker has no stream: it is asked again when it polls.
+    pub session: Option<SessionId>,
+}
+
+/// Places that are kept for what one result may unlock, and what has begun in them.
+///
+/// Dropped before it is delivered, the places are given back, and what has begun there goes to others.
+pub struct Next {
+    deliveries: Deliveries,
+    matches: Vec<Match>,
+    started: Vec<Started>,
+}
+
+impl Submission {
+    fn token(&self) -> Option<DeliveryToken> {
+        self.result.result.as_ref()?.delivery_token.parse().ok()
+    }
+
+    /// Keeps places for the steps that the result may unlock. `wanted` are those that have one already.
+    pub fn keep_places(
+        &self,
+        deliveries: &Deliveries,
+        wanted: &mut HashSet<(Uuid, Ordinal)>,
+    ) -> Next {
+        let mut next = Next::none(deliveries);
+        let outcome = self.result.result.as_ref().and_then(|result| result.outcome.as_ref());
+        if let (Some(session), Some(token), Some(Outcome::Success(result))) =
+            (self.session, self.token(), outcome)
+        {
+            let held = hello::held(&token);
+            for kept in deliveries.roster.reserve_next(session, &held, wanted) {
+                let content = kept.task.content_after(kept.ordinal, Ordinal(held.ordinal), result);
+                let held = Held {
+                    task_id: held.task_id,
+                    ordinal: kept.ordinal.0,
+                    delivery_id: Uuid::now_v7(),
+                };
+                let (seat, task) = (kept.seat, kept.task);
+                let traceparent = String::new();
+                next.matches.push(Match { held, seat, task, traceparent, content });
+            }
+        }
+        next
+    }
+}
+
+impl Next {
+    /// Nothing was unlocked.
+    pub fn none(deliveries: &Deliveries) -> Self {
+        Self { deliveries: deliveries.clone(), matches: Vec::new(), started: Vec::new() }
+    }
+
+    /// The places, for result-processor.
+    pub fn places(&self) -> Vec<mesh::Place> {
+        let place = |found: &Match| mesh::Place {
+            ordinal: found.held.ordinal,
+            delivery_id: found.held.delivery_id.to_string(),
+            session_id: found.seat.session.to_string(),
+            timeout: Some(time::duration(found.timeout())),
+        };
+        self.matches.iter().map(place).collect()
+    }
+
+    /// Notes a step that has begun, if that was in one of these places.
+    pub fn begin(&mut self, step: &mesh::StartedStep) {
+        let id = step.delivery_id.parse();
+        let place = self.matches.iter_mut().find(|found| Ok(found.held.delivery_id) == id);
+        let Some(place) = place else { return };
+        let span = tracing::info_span!(
+            "step.start",
+            task.id = %place.held.task_id,
+            step.ordinal = place.held.ordinal,
+            namespace = place.task.template.namespace,
+        );
+        place.traceparent = TraceContext::through(&step.traceparent, &span);
+        self.started.push(Started {
+            held: place.held,
+            name: step.name.clone(),
+            attempt: step.attempt,
+            max_attempts: step.max_attempts,
+        });
+    }
+
+    /// Adds the places of another.
+    pub fn join(&mut self, mut other: Self) {
+        self.matches.append(&mut other.matches);
+        self.started.append(&mut other.started);
+    }
+
+    /// Delivers what has begun, and gives the other places back.
+    pub async fn deliver(mut self) {
+        let (started, matches) =
+            (std::mem::take(&mut self.started), std::mem::take(&mut self.matches));
+        self.deliveries.deliver(started, matches).await;
+    }
+}
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        self.deliveries.give_back(&self.matches, true);
+    }
+}
