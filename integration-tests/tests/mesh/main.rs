@@ -28,6 +28,7 @@ macro_rules! in_both_shapes {
 }
 
 mod bad_input;
+mod costs;
 mod database;
 mod faults;
 mod fences;
