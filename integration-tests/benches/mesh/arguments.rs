@@ -65,6 +65,24 @@ pub struct Arguments {
         default_value_if("quick", "true", "6")
     )]
     idle: u64,
+    /// How long tasks arrive at each part of the maximum.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    load_seconds: u64,
+    /// How long twice the maximum arrives.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    overload_seconds: u64,
+    /// How long a snapshot is held.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    snapshot_seconds: u64,
+    /// How long dead tuples are looked at.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    bloat_seconds: u64,
+    /// Finished tasks that are put into the tables.
+    #[arg(long, value_name = "TASKS", default_value_t = 1_000_000)]
+    pub finished: i64,
+    /// How long throughput is measured before and after something, to compare.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    compared_seconds: u64,
     /// The bench's own other end, for the floors.
     #[arg(long, hide = true)]
     pub echo: bool,
@@ -84,6 +102,20 @@ pub enum Section {
     Throughput,
     /// Nothing to do.
     Idle,
+    /// One task among others, at a part of the maximum.
+    Load,
+    /// Wide, long and large tasks.
+    Shapes,
+    /// Twice the maximum offered.
+    Overload,
+    /// Each process killed under load.
+    Recovery,
+    /// An old snapshot held through a load.
+    Snapshot,
+    /// Dead tuples in a long run.
+    Bloat,
+    /// A million finished tasks in the tables.
+    Million,
 }
 
 impl Arguments {
@@ -108,5 +140,25 @@ impl Arguments {
 
     pub fn idle(&self) -> Duration {
         Duration::from_secs(self.idle)
+    }
+
+    pub fn load(&self) -> Duration {
+        Duration::from_secs(self.load_seconds)
+    }
+
+    pub fn overload(&self) -> Duration {
+        Duration::from_secs(self.overload_seconds)
+    }
+
+    pub fn snapshot(&self) -> Duration {
+        Duration::from_secs(self.snapshot_seconds)
+    }
+
+    pub fn bloat(&self) -> Duration {
+        Duration::from_secs(self.bloat_seconds)
+    }
+
+    pub fn compared(&self) -> Duration {
+        Duration::from_secs(self.compared_seconds)
     }
 }

@@ -2,12 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Result;
-use sqlx::{PgPool, Row as _, postgres::PgPoolOptions};
+use sqlx::{
+    PgPool, Row as _,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use uuid::Uuid;
+
+/// Tasks whose steps are counted are not older.
+const OLDEST: Duration = Duration::from_secs(60);
 
 /// Two connections, for looking while something else looks.
 #[derive(Clone)]
@@ -35,7 +41,25 @@ pub struct Spent {
 
 impl Database {
     pub async fn connect(url: &str) -> Result<Self> {
-        Ok(Self(PgPoolOptions::new().max_connections(2).connect(url).await?))
+        // What is looked at may have grown since it was last analyzed: a look must not read all of it.
+        let options =
+            url.parse::<PgConnectOptions>()?.options([("enable_seqscan", "off"), ("jit", "off")]);
+        Ok(Self(PgPoolOptions::new().max_connections(2).connect_with(options).await?))
+    }
+
+    /// What it is and whether it waits for the disk, for the reader of the figures.
+    pub async fn describe(&self) -> Result<String> {
+        let described = sqlx::query_scalar(
+            "SELECT format('PostgreSQL %s, fsync %s, synchronous_commit %s', current_setting('server_version'),
+                current_setting('fsync'), current_setting('synchronous_commit'))",
+        );
+        Ok(described.fetch_one(&self.0).await?)
+    }
+
+    /// Clears dead tuples away, as autovacuum does before long.
+    pub async fn vacuum(&self) -> Result<()> {
+        sqlx::raw_sql("VACUUM (ANALYZE)").execute(&self.0).await?;
+        Ok(())
     }
 
     pub async fn close(&self) {
@@ -77,13 +101,15 @@ impl Database {
         Ok(usize::try_from(open)?)
     }
 
-    /// Tasks born since `first` that have not completed.
-    pub async fn not_complete_since(&self, first: Uuid) -> Result<i64> {
-        let rest = "SELECT count(*) FROM tasks WHERE task_id >= $1 AND state <> 'complete'";
-        Ok(sqlx::query_scalar(rest).bind(first).fetch_one(&self.0).await?)
+    /// Tasks born since `first` that have completed.
+    pub async fn complete_since(&self, first: Uuid) -> Result<usize> {
+        let complete = "SELECT count(*) FROM tasks WHERE task_id >= $1 AND state = 'complete'";
+        let complete: i64 = sqlx::query_scalar(complete).bind(first).fetch_one(&self.0).await?;
+        Ok(usize::try_from(complete)?)
     }
 
-    /// Steps completed between two times, of tasks born since `first`, which bounds the search.
+    /// Steps completed between two times, of tasks born since `first` and at most a minute before:
+    /// that bounds the search.
     pub async fn steps_completed(
         &self,
         first: Uuid,
@@ -94,8 +120,28 @@ impl Database {
             "SELECT count(*) FROM step_results WHERE task_id >= $1 AND data IS NOT NULL
               AND recorded_at >= to_timestamp($2) AND recorded_at < to_timestamp($3)",
         );
-        let completed = completed.bind(first).bind(seconds(from)?).bind(seconds(to)?);
+        let completed = completed
+            .bind(first.max(born_at(from - OLDEST)?))
+            .bind(seconds(from)?)
+            .bind(seconds(to)?);
         Ok(usize::try_from(completed.fetch_one(&self.0).await?)?)
+    }
+
+    /// When steps completed between two times, in seconds since the first, in order; of tasks as above.
+    pub async fn completion_times(
+        &self,
+        first: Uuid,
+        from: SystemTime,
+        to: SystemTime,
+    ) -> Result<Vec<f64>> {
+        let times = sqlx::query_scalar(
+            "SELECT extract(epoch FROM recorded_at)::double precision - $2 FROM step_results
+             WHERE task_id >= $1 AND data IS NOT NULL
+               AND recorded_at >= to_timestamp($2) AND recorded_at < to_timestamp($3)
+             ORDER BY recorded_at",
+        );
+        let times = times.bind(first.max(born_at(from - OLDEST)?));
+        Ok(times.bind(seconds(from)?).bind(seconds(to)?).fetch_all(&self.0).await?)
     }
 
     /// Rows that updates and deletes have left behind, by table; the queues together as `queues`.
@@ -112,6 +158,12 @@ impl Database {
         .await?;
         Ok(rows.into_iter().collect())
     }
+}
+
+/// Not larger than the id of any task born at this time or later.
+fn born_at(time: SystemTime) -> Result<Uuid> {
+    let millis = u64::try_from(time.duration_since(UNIX_EPOCH)?.as_millis())?;
+    Ok(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
 }
 
 /// As the database counts time; its clock is this machine's.

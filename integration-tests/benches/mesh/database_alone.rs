@@ -163,6 +163,7 @@ fn completed(started: Vec<Started>) -> Vec<Completion> {
         payload: json(b"1296"),
         worker_id: ACTOR.to_owned(),
         traceparent: String::new(),
+        places: Vec::new(),
     };
     started.into_iter().map(complete).collect()
 }

@@ -2,19 +2,29 @@
 //! PostgreSQL with `fsync` and `synchronous_commit` on, all on this machine.
 
 mod arguments;
+mod arrivals;
+mod bloat;
 mod database;
 mod database_alone;
 mod echo;
 mod floors;
 mod idle;
 mod latency;
+mod load;
+mod million;
+mod multiply;
+mod overload;
 mod processes;
+mod recovery;
 mod report;
 mod rig;
+mod shapes;
+mod snapshot;
 mod submit;
 mod sustained;
 mod templates;
 mod throughput;
+mod yardstick;
 
 use std::fs;
 
@@ -53,6 +63,13 @@ async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
             Section::Floors => floors::measure(rig, report).await,
             Section::Throughput => throughput::measure(rig, report).await,
             Section::Idle => idle::measure(rig, report).await,
+            Section::Load => load::measure(rig, report).await,
+            Section::Shapes => shapes::measure(rig, report).await,
+            Section::Overload => overload::measure(rig, report).await,
+            Section::Recovery => recovery::measure(rig, report).await,
+            Section::Snapshot => snapshot::measure(rig, report).await,
+            Section::Bloat => bloat::measure(rig, report).await,
+            Section::Million => million::measure(rig, report).await,
         }
         .with_context(|| format!("{section:?} could not be measured"))?;
     }

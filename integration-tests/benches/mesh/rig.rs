@@ -14,6 +14,7 @@ use crate::{
     database::Database,
     latency,
     processes::{Process, Processes},
+    sustained::Maximum,
 };
 
 /// Longer than idle connections take to report what they have done.
@@ -27,8 +28,8 @@ pub struct Rig {
     pub mesh: Mesh,
     pub workers: Vec<Program>,
     pub postgres: PrivatePostgres,
-    /// Steps per second at most, once that has been measured.
-    pub maximum: Option<f64>,
+    /// Once it has been measured.
+    pub maximum: Option<Maximum>,
     /// When the mesh has last been given something to do.
     busy_until: Instant,
     // Goes last.
@@ -51,6 +52,8 @@ impl Rig {
         let url = postgres.url("bench");
         tasker_store::migrate(&url).await?;
         let database = Database::connect(&url).await?;
+        let cores = std::thread::available_parallelism()?;
+        println!("{cores} cores, {}", database.describe().await?);
         let mesh = Mesh::setup().database(&url).with("telemetry.log_filter", "warn").start().await;
         let client = mesh.client();
         for template in ["linear", "diamond", "tree"] {

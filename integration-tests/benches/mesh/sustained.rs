@@ -11,6 +11,10 @@ use uuid::Uuid;
 
 use crate::{processes, rig::Rig, submit::Submitter};
 
+/// Steps of a linear task.
+pub const STEPS: f64 = 4.0;
+/// For the maximum, where it has not been measured for longer.
+const BRIEFLY: Duration = Duration::from_secs(10);
 /// How long the backlog may take to build up. If it does not, tasks are run faster than submitted.
 const FILLING: Duration = Duration::from_secs(10);
 /// How long what is left may take at the end.
@@ -40,6 +44,42 @@ impl Window {
     pub fn steps_per_s(&self) -> f64 {
         self.steps as f64 / self.time.as_secs_f64()
     }
+
+    pub fn maximum(&self) -> Maximum {
+        let cpu_s: f64 = self.cpu.values().sum();
+        Maximum { steps_per_s: self.steps_per_s(), cpu_s_per_step: cpu_s / self.steps as f64 }
+    }
+}
+
+/// What the mesh does at most, with small tasks.
+#[derive(Clone, Copy)]
+pub struct Maximum {
+    pub steps_per_s: f64,
+    /// Processor time of all processes together.
+    pub cpu_s_per_step: f64,
+}
+
+/// The maximum of this run; measured for ten seconds if it is not known.
+pub async fn maximum(rig: &mut Rig) -> Result<Maximum> {
+    if let Some(maximum) = rig.maximum {
+        return Ok(maximum);
+    }
+    let load = Load::start(rig, Uuid::now_v7()).await?;
+    let maximum = load.window(rig, BRIEFLY).await?.maximum();
+    load.finish(rig).await?;
+    rig.maximum = Some(maximum);
+    Ok(maximum)
+}
+
+/// Returns when no task is open any more.
+pub async fn drained(rig: &mut Rig) -> Result<()> {
+    let begun = Instant::now();
+    while rig.database.open_tasks().await? > 0 {
+        ensure!(begun.elapsed() < DRAINING, "the mesh does not get done");
+        sleep(LOOK).await;
+    }
+    rig.was_busy();
+    Ok(())
 }
 
 impl Load {
@@ -78,14 +118,10 @@ impl Load {
     /// Ends it when every task has completed, and says how many were submitted.
     pub async fn finish(self, rig: &mut Rig) -> Result<usize> {
         let submitted = self.submitter.stop().await?;
-        let begun = Instant::now();
-        while rig.database.open_tasks().await? > 0 {
-            ensure!(begun.elapsed() < DRAINING, "the mesh does not get done");
-            sleep(LOOK).await;
-        }
-        let rest = rig.database.not_complete_since(self.first).await?;
-        ensure!(rest == 0, "{rest} tasks have ended otherwise than well");
-        rig.was_busy();
+        drained(rig).await?;
+        let complete = rig.database.complete_since(self.first).await?;
+        let lost = submitted.saturating_sub(complete);
+        ensure!(lost == 0, "{lost} of {submitted} tasks have not come to a good end");
         Ok(submitted)
     }
 }

@@ -12,6 +12,35 @@ pub fn chain(steps: usize) -> String {
     yaml
 }
 
+/// One step, so many that wait for it, and one that waits for all of them.
+pub fn fan_out(children: usize) -> String {
+    let mut yaml = heading(&format!("fan_out_{children}"));
+    step(&mut yaml, 0, &[]);
+    for nth in 1..=children {
+        step(&mut yaml, nth, &[0]);
+    }
+    let all: Vec<usize> = (1..=children).collect();
+    step(&mut yaml, children + 1, &all);
+    yaml
+}
+
+/// So many layers of so many steps. A step waits for the one above it, every second one also for
+/// that one's neighbour.
+pub fn layers(layers: usize, width: usize) -> String {
+    let mut yaml = heading(&format!("graph_{}", layers * width));
+    for nth in 0..layers * width {
+        let (layer, place) = (nth / width, nth % width);
+        let above = |place: usize| (layer - 1) * width + place % width;
+        let parents = match (layer, nth % 2) {
+            (0, _) => vec![],
+            (_, 0) => vec![above(place)],
+            _ => vec![above(place), above(place + 1)],
+        };
+        step(&mut yaml, nth, &parents);
+    }
+    yaml
+}
+
 fn heading(name: &str) -> String {
     format!("namespace: arithmetic\nname: {name}\nversion: 1.0.0\nsteps:\n")
 }

@@ -4,11 +4,12 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use crate::{
-    database::Spent, report::Report, rig::Rig, submit, sustained::Load, sustained::Window,
+    database::Spent,
+    report::Report,
+    rig::Rig,
+    submit,
+    sustained::{Load, STEPS, Window},
 };
-
-/// Steps of a linear task.
-const STEPS: f64 = 4.0;
 
 /// Submits the backlog while no worker is connected; then workers run it, and a submitter keeps it
 /// filled. Steps are counted within the window by when their results were recorded. What the database
@@ -30,7 +31,7 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
     add_dead_tuples(rig, report, "after").await?;
     let tasks = backlog + load.finish(rig).await?;
     add_window(report, &window);
-    rig.maximum = Some(window.steps_per_s());
+    rig.maximum = Some(window.maximum());
 
     rig.settled().await;
     let spent = rig.database.counters().await?.since(&before);

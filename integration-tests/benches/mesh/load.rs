@@ -1,0 +1,77 @@
+//! How long one task takes while others do, at a part of what the mesh can do at most.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use serde_json::json;
+use tasker_client::{Client, NewTask};
+use tokio::task::JoinSet;
+
+use crate::{
+    arrivals::arrivals,
+    latency::{self, add_quantiles, micros, one_since},
+    report::Report,
+    rig::Rig,
+    sustained::{self, STEPS},
+};
+
+const PERCENTS: [u32; 3] = [25, 50, 75];
+/// Tasks per second that are followed to their end by WatchTask; following all would be another load.
+const FOLLOWED_PER_S: f64 = 50.0;
+/// Tasks for the latency without load, if it has not been measured.
+const IDLE: usize = 100;
+
+/// Linear tasks arrive in an open loop. Times are from a task's scheduled arrival to its completion
+/// received through WatchTask, as in an idle mesh.
+pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
+    let maximum = sustained::maximum(rig).await?.steps_per_s;
+    report.section("load: one task among others, in an open loop, from its scheduled arrival");
+    for percent in PERCENTS {
+        let tasks_per_s = maximum * f64::from(percent) / 100.0 / STEPS;
+        let times = open_loop(rig, tasks_per_s).await?;
+        sustained::drained(rig).await?;
+        report.add(&format!("load_{percent}_percent_tasks_per_s"), tasks_per_s);
+        add_quantiles(report, &format!("load_{percent}_percent"), &times);
+    }
+    let idle = match report.get("linear4_p50_ms") {
+        Some(p50) => p50,
+        None => latency::quantile_ms(&latency::sequential(rig, "linear", IDLE).await?, 0.5),
+    };
+    if let Some(p99) = report.get("load_50_percent_p99_ms") {
+        report.add("load_50_percent_p99_per_idle_p50", p99 / idle);
+    }
+    Ok(())
+}
+
+async fn open_loop(rig: &mut Rig, tasks_per_s: f64) -> Result<Histogram<u64>> {
+    // The first of so many is followed.
+    let every = (tasks_per_s / FOLLOWED_PER_S).ceil() as usize;
+    let mut arriving = arrivals(tasks_per_s, rig.arguments.load());
+    let (mut followed, mut others) = (JoinSet::new(), JoinSet::new());
+    while let Some(arrival) = arriving.recv().await {
+        let client = rig.client.clone();
+        if arrival.nth.is_multiple_of(every) {
+            followed.spawn(follow(client, arrival.at));
+        } else {
+            others.spawn(submit(client));
+        }
+    }
+    let mut times = Histogram::new(3)?;
+    while let Some(time) = followed.join_next().await {
+        times.record(time??)?;
+    }
+    while let Some(submitted) = others.join_next().await {
+        submitted??;
+    }
+    Ok(times)
+}
+
+async fn follow(client: Client, at: Instant) -> Result<u64> {
+    Ok(micros(one_since(&client, "linear", at).await?))
+}
+
+async fn submit(client: Client) -> Result<()> {
+    client.create_task(NewTask::of("arithmetic", "linear").context(&json!({"n": 0}))?).await?;
+    Ok(())
+}
