@@ -135,6 +135,9 @@ fn new_task(template_id: Uuid) -> NewTask {
         message_id: None,
         task_id: TaskId::new(),
         template_id,
+        newest: true,
+        repetition: Some(identity::request_key(&request_id)),
+        identity: None,
         priority: 0,
         context: json(br#"{"n":6}"#),
         idempotency_key: String::new(),
@@ -143,7 +146,6 @@ fn new_task(template_id: Uuid) -> NewTask {
         reason: String::new(),
         traceparent: String::new(),
         tracestate: String::new(),
-        identities: vec![identity::request_key(&request_id)],
     }
 }
 

@@ -3,10 +3,15 @@
 use futures::future::join_all;
 use serde_json::json;
 use tasker_client::{Client, NewTask};
-use tasker_integration_tests::Mesh;
+use tasker_integration_tests::{Mesh, until};
 use tonic::Code;
 
-in_both_shapes![a_repeated_submission_gives_the_first_task];
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+in_both_shapes![
+    a_repeated_submission_gives_the_first_task,
+    a_request_by_message_is_worked_off_once,
+];
 
 async fn a_repeated_submission_gives_the_first_task(mesh: &Mesh) {
     let client = mesh.client();
@@ -76,6 +81,81 @@ async fn a_task_with_a_key_is_known_by_it(client: &Client) {
     let refused = client.create_task(without).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(refused.violations()[0].field, "idempotency_key");
+}
+
+async fn a_request_by_message_is_worked_off_once(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: twins, name: by_message, version: 1.0.0, identity: strict,
+        steps: [{name: only, handler: {callable: none}}]}";
+    client.register_template(yaml).await.unwrap();
+    let ledger = mesh.ledger().await;
+    let send = async |request_id: &str, n: i32| {
+        let message = json!({
+            "namespace": "twins", "name": "by_message", "context": {"n": n}, "request_id": request_id
+        });
+        ledger.send("orchestration_task_requests", &message.to_string()).await;
+    };
+    let worked_off = async |parked: i64| {
+        until("every request by message is worked off", PATIENCE, async || {
+            let counts = ledger.row_counts().await;
+            (counts["pgmq.q_orchestration_task_requests"] == 0
+                && counts["pgmq.q_orchestration_task_requests_dlq"] == parked)
+                .then_some(())
+        })
+        .await;
+    };
+    let task = |request_id: &str| {
+        let task = NewTask::of("twins", "by_message").request_id(request_id);
+        task.context(&json!({"n": 1})).unwrap()
+    };
+
+    // Its message is taken off with the birth.
+    send("one", 1).await;
+    worked_off(0).await;
+    let first = client.create_task(task("one")).await.unwrap();
+    // Repeats, of a task born earlier and of one born beside them, leave nothing behind.
+    for _ in 0..3 {
+        send("one", 1).await;
+        send("two", 2).await;
+    }
+    worked_off(0).await;
+    assert_eq!(ledger.number("SELECT count(*) FROM tasks").await, 2);
+    // Who asks for the same by another request is told which it is.
+    send("three", 1).await;
+    worked_off(1).await;
+    let reason = ledger
+        .number(
+            "SELECT count(*) FROM pgmq.q_orchestration_task_requests_dlq, tasks
+             WHERE headers ->> 'reason' = 'the same task exists already: ' || task_id",
+        )
+        .await;
+    assert_eq!(reason, 1);
+    is_a_twin_of(&client.create_task(task("three")).await.unwrap_err(), &first.task_id);
+    assert_eq!(ledger.number("SELECT count(*) FROM tasks").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_version_is_used_by_every_replica_at_once() {
+    let mesh = Mesh::setup().replicas(2).start().await;
+    let client = mesh.client();
+    for minor in 0..4 {
+        let version = format!("1.{minor}.0");
+        let yaml = format!(
+            "{{namespace: newer, name: newest, version: {version}, identity: strict,
+               steps: [{{name: only, handler: {{callable: none}}}}]}}"
+        );
+        client.register_template(yaml).await.unwrap();
+        let tasks = (0..32).map(|n| {
+            let task = NewTask::of("newer", "newest").context(&json!({"n": n})).unwrap();
+            client.create_task(task)
+        });
+        for made in join_all(tasks).await {
+            // The same contexts make new tasks: it is another version's identity.
+            assert_eq!(made.unwrap().template.unwrap().version, version);
+        }
+    }
+    let ledger = mesh.ledger().await;
+    assert_eq!(ledger.number("SELECT count(*) FROM tasks").await, 4 * 32);
 }
 
 fn is_a_twin_of(error: &tasker_client::Error, task_id: &str) {

@@ -43,9 +43,9 @@ pub use steps::{
     start::{Started, ToStart},
 };
 pub use tasks::{
-    create::{Born, NewTask},
+    create::{Born, NewTask, Unborn},
     finalize::Finalized,
     read::{TaskDetails, TaskFilter, TaskRow},
 };
-pub use templates::{Registered, TemplateRow};
+pub use templates::{Registered, TemplateName, TemplateRow};
 pub use transitions::{Transition, TransitionKind};

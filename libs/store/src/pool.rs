@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tasker_domain::{Template, TemplateId};
 
-use crate::{StoreError, lines::Lines, migrate};
+use crate::{StoreError, TemplateName, lines::Lines, migrate};
 
 /// How to reach the database.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Store {
     pub(crate) relaxed: PgPool,
     pub(crate) relaxed_lines: Lines,
     pub(crate) templates: Cache<TemplateId, Arc<Template>>,
+    /// What names stand for; kept right by who uses it, see [`Store::template_by_name`].
+    pub(crate) template_names: Cache<TemplateName, TemplateId>,
 }
 
 /// Templates never change; this many are kept at hand.
@@ -83,6 +85,7 @@ impl Store {
             durable,
             relaxed,
             templates: Cache::new(TEMPLATES_AT_HAND),
+            template_names: Cache::new(TEMPLATES_AT_HAND),
         })
     }
 

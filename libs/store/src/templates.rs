@@ -28,6 +28,25 @@ pub struct TemplateRow {
     pub registered_at: DateTime<Utc>,
 }
 
+/// What a request calls a template.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TemplateName {
+    /// Of the definition.
+    pub namespace: String,
+    /// Of the definition.
+    pub name: String,
+    /// Of the definition; empty for the newest.
+    pub version: String,
+}
+
+impl TemplateName {
+    /// Whether it stands for the newest version, whichever that is.
+    #[must_use]
+    pub fn is_of_the_newest(&self) -> bool {
+        self.version.is_empty()
+    }
+}
+
 /// What came of a registration.
 #[derive(Debug, Clone)]
 pub enum Registered {
@@ -83,22 +102,23 @@ impl Store {
         .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
-        let found = self.find_template(&template.namespace, &template.name, &version).await?;
+        let (namespace, name) = (template.namespace.clone(), template.name.clone());
+        let newest = TemplateName { namespace, name, version: String::new() };
+        self.forget_template_name(&newest).await;
+        let found = self.find_template(&TemplateName { version, ..newest }).await?;
         match found {
             Some(row) if row.digest == template.digest => Ok(Registered::As(Box::new(row))),
             _ => Ok(Registered::Otherwise),
         }
     }
 
-    /// A version of a template; the newest if `version` is empty.
+    /// The template that a name stands for now.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn find_template(
         &self,
-        namespace: &str,
-        name: &str,
-        version: &str,
+        name: &TemplateName,
     ) -> Result<Option<TemplateRow>, StoreError> {
         let mut line = self.relaxed_lines.take().await?;
         let row = sqlx::query_as!(
@@ -107,14 +127,52 @@ impl Store {
             FROM templates
             WHERE namespace = $1 AND name = $2 AND ($3 = '' OR version = $3)
             ORDER BY precedence DESC LIMIT 1",
-            namespace,
-            name,
-            version
+            name.namespace,
+            name.name,
+            name.version
         )
         .fetch_optional(&mut *line)
         .await;
         let row = line.done(row)?;
         Ok(row.map(TemplateRow::from))
+    }
+
+    /// The template that a name stood for when it was last looked up.
+    ///
+    /// A version never becomes another template. The newest does, also by other processes: who uses it
+    /// has the database check that it still is, as [`Store::create_tasks`] does, and if it is not,
+    /// forgets the name.
+    ///
+    /// # Errors
+    /// The database is not available, or the template's row is corrupt.
+    pub async fn template_by_name(
+        &self,
+        name: &TemplateName,
+    ) -> Result<Option<(TemplateId, Arc<Template>)>, StoreError> {
+        let id = match self.template_names.get(name).await {
+            Some(id) => id,
+            // A name that stands for nothing yet may do so soon: it is not remembered.
+            None => match self.find_template(name).await? {
+                Some(row) => {
+                    self.template_names.insert(name.clone(), row.template_id).await;
+                    row.template_id
+                }
+                None => return Ok(None),
+            },
+        };
+        match self.template(id).await {
+            Ok(template) => Ok(Some((id, template))),
+            // It may stand for another, where a database was put back to an earlier state.
+            Err(error) => {
+                self.forget_template_name(name).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Has the name looked up when it is used next.
+    pub async fn forget_template_name(&self, name: &TemplateName) {
+        self.template_names.invalidate(name).await;
     }
 
     /// Templates by namespace and name, newest version first, after the last one of the page before.

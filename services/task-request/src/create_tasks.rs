@@ -5,29 +5,25 @@ use std::collections::{HashMap, HashSet};
 use tasker_domain::{TaskId, identity};
 use tasker_stack::gather::Stage;
 use tasker_stage::{Database, Hints};
-use tasker_store::{Finalization, NewTask, ReadyStep, StoreError};
+use tasker_store::{Born, Finalization, NewTask, ReadyStep, StoreError, Unborn};
 
 /// How often a batch is tried while other replicas bring the same tasks.
 const LOOKS: u32 = 3;
 
-/// A request that has been found good.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The task to be born.
-    pub task: NewTask,
-    /// What repeats of the request share.
-    pub repetition: Option<identity::Key>,
-    /// What the template's identity strategy makes the same task.
-    pub identity: Option<identity::Key>,
-}
-
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The task is born, now or by an earlier try of the same request.
-    Born(TaskId),
-    /// Another request has brought the same task.
+    /// The task is born.
+    Born,
+    /// An earlier try of the same request has brought this task.
+    Repeated(TaskId),
+    /// Another request has brought this task, which is the same.
     Exists(TaskId),
+    /// Nothing yet: its template is no longer what its name stands for, or nobody knows what became of
+    /// a request beside it that may be the same. Find the template anew, and ask again.
+    Unsettled,
+    /// Its message was gone: it is another replica's.
+    Gone,
 }
 
 /// The verb.
@@ -40,25 +36,21 @@ pub struct CreateTasks {
 }
 
 impl Stage for CreateTasks {
-    type Item = Request;
+    type Item = NewTask;
     type Answer = Outcome;
     type Error = StoreError;
     type Key = TaskId;
 
-    fn key(request: &Request) -> TaskId {
-        request.task.task_id
+    fn key(task: &NewTask) -> TaskId {
+        task.task_id
     }
 
-    async fn apply(&self, requests: &[Request]) -> Result<Vec<Outcome>, StoreError> {
-        let mut looks = LOOKS;
-        loop {
-            looks -= 1;
-            match self.create(requests).await {
-                // Another replica was first, and has committed: the next look finds its task.
-                Err(StoreError::Conflict { .. }) if looks > 0 => {}
-                done => return done.inspect_err(|error| self.database.noticed(error)),
-            }
-        }
+    async fn apply(&self, tasks: &[NewTask]) -> Result<Vec<Outcome>, StoreError> {
+        let first = firsts(tasks);
+        let born = self.create(&first).await.inspect_err(|error| self.database.noticed(error))?;
+        self.step_enqueuer.tell(born.ready);
+        self.finalizer.tell(born.finalizations);
+        Ok(outcomes(tasks, &first, &born.unborn.into_iter().collect()))
     }
 
     fn may_be_one_items_fault(error: &StoreError) -> bool {
@@ -67,48 +59,192 @@ impl Stage for CreateTasks {
 }
 
 impl CreateTasks {
-    async fn create(&self, requests: &[Request]) -> Result<Vec<Outcome>, StoreError> {
-        let keys: Vec<_> = requests.iter().flat_map(Request::keys).collect();
-        let mut known: HashMap<identity::Key, TaskId> = if keys.is_empty() {
-            HashMap::new()
-        } else {
-            self.database.store.tasks_by_identity(&keys).await?.into_iter().collect()
-        };
-        let mut outcomes = Vec::with_capacity(requests.len());
-        let mut births = Vec::with_capacity(requests.len());
-        let mut new = HashSet::new();
-        for request in requests {
-            let outcome = request.outcome(&known);
-            if outcome == Outcome::Born(request.task.task_id) && new.insert(request.task.task_id) {
-                // Later requests of the batch find it.
-                known.extend(request.keys().map(|key| (key, request.task.task_id)));
-                births.push(request.task.clone());
+    async fn create(&self, tasks: &[&NewTask]) -> Result<Born, StoreError> {
+        let mut looks = LOOKS;
+        loop {
+            looks -= 1;
+            match self.database.store.create_tasks(tasks.iter().copied(), &self.actor).await {
+                // Another replica was first, and has committed: the next look finds its task.
+                Err(StoreError::Conflict { .. }) if looks > 0 => {}
+                done => return done,
             }
-            outcomes.push(outcome);
         }
-        if !births.is_empty() {
-            let born = self.database.store.create_tasks(&births, &self.actor).await?;
-            self.step_enqueuer.tell(born.ready);
-            self.finalizer.tell(born.finalizations);
-        }
-        Ok(outcomes)
     }
 }
 
-impl Request {
-    fn keys(&self) -> impl Iterator<Item = identity::Key> {
-        self.repetition.into_iter().chain(self.identity)
+/// The tasks that share no key with one before them. The others are answered from what becomes of these.
+fn firsts(tasks: &[NewTask]) -> Vec<&NewTask> {
+    let mut taken: HashSet<identity::Key> = HashSet::new();
+    let mut first = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let keys = || task.repetition.into_iter().chain(task.identity);
+        if keys().all(|key| !taken.contains(&key)) {
+            taken.extend(keys());
+            first.push(task);
+        }
+    }
+    first
+}
+
+/// What became of each task, those that were not tried included.
+fn outcomes(
+    tasks: &[NewTask],
+    tried: &[&NewTask],
+    unborn: &HashMap<TaskId, Unborn>,
+) -> Vec<Outcome> {
+    let tried: HashMap<TaskId, Outcome> = tried
+        .iter()
+        .map(|task| {
+            let outcome = match unborn.get(&task.task_id) {
+                None => Outcome::Born,
+                Some(Unborn::Repeated(known)) => Outcome::Repeated(*known),
+                Some(Unborn::Exists(known)) => Outcome::Exists(*known),
+                Some(Unborn::Outdated) => Outcome::Unsettled,
+                Some(Unborn::Gone) => Outcome::Gone,
+            };
+            (task.task_id, outcome)
+        })
+        .collect();
+    let mut known = Known::default();
+    for task in tasks {
+        if let Some(outcome) = tried.get(&task.task_id) {
+            known.learn(task, *outcome);
+        }
+    }
+    let outcome = |task: &NewTask| tried.get(&task.task_id).copied();
+    tasks.iter().map(|task| outcome(task).unwrap_or_else(|| known.say(task))).collect()
+}
+
+/// What the tasks that were tried have shown about keys.
+#[derive(Default)]
+struct Known {
+    repetitions: HashMap<identity::Key, TaskId>,
+    /// With whether it was asked for as of the newest version, and was.
+    identities: HashMap<identity::Key, (TaskId, bool)>,
+}
+
+impl Known {
+    fn learn(&mut self, task: &NewTask, outcome: Outcome) {
+        let (repeated, same) = match outcome {
+            Outcome::Born => (Some(task.task_id), Some(task.task_id)),
+            Outcome::Repeated(known) => (Some(known), None),
+            Outcome::Exists(known) => (None, Some(known)),
+            Outcome::Unsettled | Outcome::Gone => (None, None),
+        };
+        self.repetitions.extend(task.repetition.zip(repeated));
+        self.identities.extend(task.identity.zip(same.map(|known| (known, task.newest))));
     }
 
-    /// What the keys that are known say; a repeat is asked for first, since it may have brought the identity.
-    fn outcome(&self, known: &HashMap<identity::Key, TaskId>) -> Outcome {
-        let find = |key: Option<identity::Key>| known.get(&key?).copied();
-        if let Some(task) = find(self.repetition) {
-            return Outcome::Born(task);
+    /// A repeat is asked for first, since it may have brought the identity.
+    fn say(&self, task: &NewTask) -> Outcome {
+        if let Some(known) = task.repetition.and_then(|key| self.repetitions.get(&key)) {
+            return Outcome::Repeated(*known);
         }
-        match find(self.identity) {
-            Some(task) => Outcome::Exists(task),
-            None => Outcome::Born(self.task.task_id),
+        match task.identity.and_then(|key| self.identities.get(&key)) {
+            // The identity is a version's: it says nothing of a task of the newest if that is another.
+            Some((known, newest)) if *newest || !task.newest => Outcome::Exists(*known),
+            _ => Outcome::Unsettled,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tasker_domain::TemplateId;
+    use tasker_store::Payload;
+
+    use super::*;
+
+    fn task(repetition: u8, identity: u8) -> NewTask {
+        let key = |n: u8| (n > 0).then_some([n; 32]);
+        NewTask {
+            message_id: None,
+            task_id: TaskId::new(),
+            template_id: TemplateId::new().0,
+            newest: false,
+            repetition: key(repetition),
+            identity: key(identity),
+            priority: 0,
+            context: Payload::default(),
+            idempotency_key: String::new(),
+            correlation_id: String::new(),
+            requested_by: String::new(),
+            reason: String::new(),
+            traceparent: String::new(),
+            tracestate: String::new(),
+        }
+    }
+
+    fn answered(tasks: &[NewTask], unborn: &[(TaskId, Unborn)]) -> Vec<Outcome> {
+        outcomes(tasks, &firsts(tasks), &unborn.iter().copied().collect())
+    }
+
+    #[test]
+    fn tasks_without_keys_are_all_tried() {
+        let tasks = [task(0, 0), task(0, 0), task(0, 0)];
+        assert_eq!(firsts(&tasks).len(), 3);
+        assert_eq!(answered(&tasks, &[]), [Outcome::Born; 3]);
+    }
+
+    #[test]
+    fn a_batch_gives_birth_once_to_what_is_the_same() {
+        let tasks = [task(1, 0), task(1, 0), task(0, 2), task(3, 2), task(4, 0)];
+        let born = |nth: usize| tasks[nth].task_id;
+        assert_eq!(
+            answered(&tasks, &[]),
+            [
+                Outcome::Born,
+                Outcome::Repeated(born(0)),
+                Outcome::Born,
+                Outcome::Exists(born(2)),
+                Outcome::Born
+            ]
+        );
+    }
+
+    #[test]
+    fn a_repeat_is_no_twin_of_the_task_it_has_brought() {
+        let tasks = [task(1, 2), task(1, 2)];
+        let first = tasks[0].task_id;
+        assert_eq!(answered(&tasks, &[]), [Outcome::Born, Outcome::Repeated(first)]);
+    }
+
+    #[test]
+    fn what_was_born_before_the_batch_answers_for_those_beside_it() {
+        let known = TaskId::new();
+        let tasks = [task(1, 2), task(1, 0), task(0, 2), task(3, 4), task(5, 4)];
+        let unborn = [
+            (tasks[0].task_id, Unborn::Repeated(known)),
+            (tasks[3].task_id, Unborn::Exists(known)),
+        ];
+        assert_eq!(
+            answered(&tasks, &unborn),
+            [
+                Outcome::Repeated(known),
+                Outcome::Repeated(known),
+                // The repeated request may have been for another task.
+                Outcome::Unsettled,
+                Outcome::Exists(known),
+                Outcome::Exists(known)
+            ]
+        );
+    }
+
+    #[test]
+    fn who_shares_a_key_with_a_task_that_came_to_nothing_asks_again() {
+        for nothing in [Unborn::Outdated, Unborn::Gone] {
+            let tasks = [task(1, 2), task(1, 3), task(4, 2), task(5, 0)];
+            let outcomes = answered(&tasks, &[(tasks[0].task_id, nothing)]);
+            assert_eq!(outcomes[1..], [Outcome::Unsettled, Outcome::Unsettled, Outcome::Born]);
+        }
+    }
+
+    #[test]
+    fn a_twin_of_a_version_is_none_of_the_newest_before_that_is_looked_at() {
+        let newest = NewTask { newest: true, ..task(0, 2) };
+        let tasks = [task(0, 2), newest.clone()];
+        assert_eq!(answered(&tasks, &[]), [Outcome::Born, Outcome::Unsettled]);
+        let tasks = [newest, task(0, 2)];
+        assert_eq!(answered(&tasks, &[]), [Outcome::Born, Outcome::Exists(tasks[0].task_id)]);
     }
 }

@@ -11,13 +11,14 @@ use tasker_stack::{
     sweep::{Sweep, Wake},
 };
 use tasker_stage::Database;
-use tasker_store::StoreError;
+use tasker_store::{NewTask, StoreError, TemplateName};
 use tasker_trace::TraceContext;
 use tokio::sync::oneshot;
 
 use crate::{
-    create_tasks::{CreateTasks, Outcome, Request},
+    create_tasks::{CreateTasks, Outcome},
     resolve,
+    task_service::TRIES,
 };
 
 /// Where programs put their requests.
@@ -79,37 +80,54 @@ impl Requests {
     async fn read(&self, queue: &Queue) -> Result<bool, StoreError> {
         let messages = queue.read(self.database.store.pool(), HIDE, BATCH).await?;
         let more = messages.len() == usize::try_from(BATCH).expect("a small number");
-        let mut submitted: Vec<(Message, oneshot::Receiver<_>)> = Vec::new();
+        let mut submitted = Vec::new();
         for message in messages {
-            match self.request(&message).await {
-                Ok(request) => match self.births.submit_in_turn(request).await {
-                    Ok(answer) => submitted.push((message, answer)),
-                    // It is read again when it is no longer hidden.
-                    Err(_) => return Ok(false),
-                },
+            match self.submit(&message).await {
+                Ok(asked) => submitted.push((message, asked)),
                 Err(Bad::Message(reason)) => self.park(&message, &reason).await?,
+                // It is read again when it is no longer hidden.
                 Err(Bad::Time) => return Ok(false),
             }
         }
-        for (message, answer) in submitted {
-            match answer.await.unwrap_or(Err(Refused::Closed)) {
-                Ok(Outcome::Born(_)) => {}
+        let mut repeats = Vec::new();
+        for (message, asked) in submitted {
+            match self.settle(&message, asked).await {
+                Ok(Outcome::Repeated(_)) => repeats.push(message.id),
                 Ok(Outcome::Exists(task)) => {
                     self.park(&message, &format!("the same task exists already: {task}")).await?;
                 }
-                Err(Refused::Failed(error)) if !error.is_unavailable() => {
-                    self.park(&message, &error.to_string()).await?;
-                }
-                Err(Refused::Panicked) => {
-                    self.park(&message, "it could not be worked off").await?;
-                }
-                Err(_) => return Ok(false),
+                Ok(Outcome::Born | Outcome::Gone) => {}
+                Err(Bad::Message(reason)) => self.park(&message, &reason).await?,
+                Ok(Outcome::Unsettled) | Err(Bad::Time) => return Ok(false),
             }
+        }
+        if !repeats.is_empty() {
+            self.database.store.drop_requests(&repeats).await?;
         }
         Ok(more)
     }
 
-    async fn request(&self, message: &Message) -> Result<Request, Bad> {
+    /// Makes a request of a message, and hands it in.
+    async fn submit(&self, message: &Message) -> Result<Asked, Bad> {
+        let (name, task) = self.request(message).await?;
+        let answer = self.births.submit_in_turn(task).await.map_err(|_| Bad::Time)?;
+        Ok(Asked { name, answer })
+    }
+
+    /// Waits for what becomes of a request, and asks again as long as that is open.
+    async fn settle(&self, message: &Message, mut asked: Asked) -> Result<Outcome, Bad> {
+        for _ in 1..TRIES {
+            let outcome = asked.outcome().await?;
+            if outcome != Outcome::Unsettled {
+                return Ok(outcome);
+            }
+            self.database.store.forget_template_name(&asked.name).await;
+            asked = self.submit(message).await?;
+        }
+        asked.outcome().await
+    }
+
+    async fn request(&self, message: &Message) -> Result<(TemplateName, NewTask), Bad> {
         if message.reads > MAX_READS {
             return Err(Bad::Message(format!("read {} times without success", message.reads - 1)));
         }
@@ -118,7 +136,7 @@ impl Requests {
         let reference =
             v1::TemplateRef { namespace: body.namespace, name: body.name, version: body.version };
         let found = resolve::template(&self.database, Some(reference)).await;
-        let (template_id, template) = found.map_err(|status| match status.code() {
+        let found = found.map_err(|status| match status.code() {
             tonic::Code::Unavailable => Bad::Time,
             _ => Bad::Message(status.message().to_owned()),
         })?;
@@ -140,13 +158,30 @@ impl Requests {
             traceparent: message.header("traceparent").to_owned(),
             tracestate: message.header("tracestate").to_owned(),
         };
-        let mut request =
-            resolve::request(template_id, &template, asked, trace).map_err(|invalid| {
-                let (path, what) = &invalid.violations()[0];
-                Bad::Message(format!("{path}: {what}"))
-            })?;
-        request.task.message_id = Some(message.id);
-        Ok(request)
+        let task = resolve::request(&found, asked, trace).map_err(|invalid| {
+            let (path, what) = &invalid.violations()[0];
+            Bad::Message(format!("{path}: {what}"))
+        })?;
+        Ok((found.name, NewTask { message_id: Some(message.id), ..task }))
+    }
+}
+
+/// A request that has been handed in.
+struct Asked {
+    name: TemplateName,
+    answer: oneshot::Receiver<Result<Outcome, Refused<StoreError>>>,
+}
+
+impl Asked {
+    async fn outcome(&mut self) -> Result<Outcome, Bad> {
+        match (&mut self.answer).await.unwrap_or(Err(Refused::Closed)) {
+            Ok(outcome) => Ok(outcome),
+            Err(Refused::Failed(error)) if !error.is_unavailable() => {
+                Err(Bad::Message(error.to_string()))
+            }
+            Err(Refused::Panicked) => Err(Bad::Message("it could not be worked off".to_owned())),
+            Err(_) => Err(Bad::Time),
+        }
     }
 }
 
@@ -154,6 +189,6 @@ impl Requests {
 enum Bad {
     /// It never will.
     Message(String),
-    /// The database is away.
+    /// The database is away, or the service ends.
     Time,
 }

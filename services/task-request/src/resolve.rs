@@ -5,11 +5,9 @@ use std::sync::Arc;
 use tasker_api::{Invalid, field, status, v1};
 use tasker_domain::{TaskId, Template, TemplateId, identity, identity::Identity, json};
 use tasker_stage::{Database, store_error};
-use tasker_store::{NewTask, Payload};
+use tasker_store::{NewTask, Payload, TemplateName};
 use tasker_trace::TraceContext;
 use tonic::Status;
-
-use crate::create_tasks::Request;
 
 /// The longest of each, in bytes.
 const MAX_REQUEST_ID: usize = 128;
@@ -18,11 +16,15 @@ const MAX_LABEL: usize = 128;
 const MAX_REASON: usize = 1024;
 const PRIORITIES: std::ops::RangeInclusive<i32> = -100..=100;
 
-/// Finds the template that a reference names: this version, or the newest.
-pub async fn template(
-    database: &Database,
-    reference: Option<v1::TemplateRef>,
-) -> Result<(TemplateId, Arc<Template>), Status> {
+/// A template, as it was found by a name.
+pub struct Found {
+    pub name: TemplateName,
+    pub id: TemplateId,
+    pub template: Arc<Template>,
+}
+
+/// The name that a reference gives.
+pub fn name(reference: Option<v1::TemplateRef>) -> Result<TemplateName, Status> {
     let Some(reference) = reference else {
         return Err(Invalid::field("template", "name a template").into());
     };
@@ -40,30 +42,36 @@ pub async fn template(
         );
     }
     invalid.check()?;
-    let found = database.store.find_template(&namespace, &name, &version).await;
+    Ok(TemplateName { namespace, name, version })
+}
+
+/// There is no template of that name.
+pub fn unknown(name: &TemplateName) -> Status {
+    let TemplateName { namespace, name, version } = name;
+    let at = if version.is_empty() { String::new() } else { format!("@{version}") };
+    status::not_found("template", &format!("{namespace}/{name}{at}"))
+}
+
+/// Finds the template that a task is to be made from. Whether it still is the newest, if that was asked
+/// for, the task's birth checks.
+pub async fn template(
+    database: &Database,
+    reference: Option<v1::TemplateRef>,
+) -> Result<Found, Status> {
+    let name = name(reference)?;
+    let found = database.store.template_by_name(&name).await;
     match found.inspect_err(|error| database.noticed(error)).map_err(|error| store_error(&error))? {
-        Some(row) => {
-            let template = database
-                .store
-                .template(row.template_id)
-                .await
-                .map_err(|error| store_error(&error))?;
-            Ok((row.template_id, template))
-        }
-        None => {
-            let at = if version.is_empty() { String::new() } else { format!("@{version}") };
-            Err(status::not_found("template", &format!("{namespace}/{name}{at}")))
-        }
+        Some((id, template)) => Ok(Found { name, id, template }),
+        None => Err(unknown(&name)),
     }
 }
 
 /// Makes a task of a request.
 pub fn request(
-    template_id: TemplateId,
-    template: &Template,
+    found: &Found,
     request: v1::CreateTaskRequest,
     trace: TraceContext,
-) -> Result<Request, Invalid> {
+) -> Result<NewTask, Invalid> {
     let mut invalid = Invalid::new();
     let context = invalid.take(field::payload("context", request.context));
     let request_id = invalid.take(field::text("request_id", request.request_id, MAX_REQUEST_ID));
@@ -77,7 +85,9 @@ pub fn request(
         invalid.add("priority", format!("{}: give -100 to 100", request.priority));
     }
     let identity = match (&context, &key) {
-        (Some(context), Some(key)) => invalid.take(identity_of(template, context, key)).flatten(),
+        (Some(context), Some(key)) => {
+            invalid.take(identity_of(&found.template, context, key)).flatten()
+        }
         _ => None,
     };
     let (Some(context), Some(request_id), Some(idempotency_key)) = (context, request_id, key)
@@ -85,31 +95,26 @@ pub fn request(
         return Err(invalid);
     };
     invalid.check()?;
-    Ok(Request {
-        repetition: Some(request_id)
-            .filter(|id| !id.is_empty())
-            .map(|id| identity::request_key(&id)),
+    Ok(NewTask {
+        message_id: None,
+        task_id: TaskId::new(),
+        template_id: found.id.0,
+        newest: found.name.is_of_the_newest(),
+        repetition: (!request_id.is_empty()).then(|| identity::request_key(&request_id)),
         identity,
-        task: NewTask {
-            message_id: None,
-            task_id: TaskId::new(),
-            template_id: template_id.0,
-            priority: i16::try_from(request.priority).expect("its range has been checked"),
-            context: Payload {
-                content_type: context.content_type,
-                data: context.data,
-                metadata: context.metadata,
-            },
-            idempotency_key,
-            correlation_id: correlation_id.unwrap_or_default(),
-            requested_by: requested_by.unwrap_or_default(),
-            reason: reason.unwrap_or_default(),
-            traceparent: trace.traceparent,
-            tracestate: trace.tracestate,
-            identities: Vec::new(),
+        priority: i16::try_from(request.priority).expect("its range has been checked"),
+        context: Payload {
+            content_type: context.content_type,
+            data: context.data,
+            metadata: context.metadata,
         },
-    }
-    .with_identities())
+        idempotency_key,
+        correlation_id: correlation_id.unwrap_or_default(),
+        requested_by: requested_by.unwrap_or_default(),
+        reason: reason.unwrap_or_default(),
+        traceparent: trace.traceparent,
+        tracestate: trace.tracestate,
+    })
 }
 
 /// What the template's strategy makes of the context and the caller's key.
@@ -139,12 +144,5 @@ fn identity_of(
             })?;
             Ok(Some(identity::strict_key(namespace, name, &version, &canonical)))
         }
-    }
-}
-
-impl Request {
-    fn with_identities(mut self) -> Self {
-        self.task.identities = self.repetition.into_iter().chain(self.identity).collect();
-        self
     }
 }

@@ -11,7 +11,7 @@ use tasker_api::{
         WatchTaskResponse, task_service_server::TaskService,
     },
 };
-use tasker_domain::TaskId;
+use tasker_domain::{TaskId, Template};
 use tasker_runtime::mesh::TracedBalance;
 use tasker_stack::gather::{Gather, Refused};
 use tasker_stage::{Database, refused, store_error, wire};
@@ -24,6 +24,9 @@ use crate::{
     create_tasks::{CreateTasks, Outcome},
     resolve,
 };
+
+/// How often a request is tried while newer versions of its template come in between.
+pub const TRIES: u32 = 5;
 
 /// The service's answers about tasks.
 pub struct Tasks {
@@ -144,32 +147,32 @@ impl Tasks {
         request: CreateTaskRequest,
         trace: TraceContext,
     ) -> Result<CreateTaskResponse, Status> {
-        let (template_id, template) =
-            resolve::template(&self.database, request.template.clone()).await?;
-        let request = resolve::request(template_id, &template, request, trace)?;
-        Span::current().record("task.id", tracing::field::display(request.task.task_id));
-        Span::current().record("namespace", &template.namespace);
-        let new = request.task.task_id;
-        let mut answers = self.births.call([request]).await;
-        match answers.pop().unwrap_or(Err(Refused::Closed)) {
-            Ok(Outcome::Born(task_id)) if task_id == new => Ok(CreateTaskResponse {
-                task_id: task_id.to_string(),
-                template: Some(TemplateRef {
-                    namespace: template.namespace.clone(),
-                    name: template.name.clone(),
-                    version: template.version.to_string(),
-                }),
-            }),
-            Ok(Outcome::Born(task_id)) => self.first_answer(task_id).await,
-            Ok(Outcome::Exists(task_id)) => Err(status::with_reason(
-                Code::AlreadyExists,
-                "TASK_EXISTS",
-                [("task_id", task_id.to_string())],
-                format!("this task was submitted before: it is {task_id}"),
-            )),
-            Err(error) => Err(refused(&error)),
+        for _ in 0..TRIES {
+            let found = resolve::template(&self.database, request.template.clone()).await?;
+            let task = resolve::request(&found, request.clone(), trace.clone())?;
+            let task_id = task.task_id;
+            Span::current().record("task.id", tracing::field::display(task_id));
+            Span::current().record("namespace", &found.template.namespace);
+            let mut answers = self.births.call([task]).await;
+            let outcome = answers.pop().unwrap_or(Err(Refused::Closed));
+            return match outcome.map_err(|error| refused(&error))? {
+                Outcome::Born => Ok(born(task_id, &found.template)),
+                Outcome::Repeated(task_id) => self.first_answer(task_id).await,
+                Outcome::Exists(task_id) => Err(exists(task_id)),
+                Outcome::Unsettled | Outcome::Gone => {
+                    self.database.store.forget_template_name(&found.name).await;
+                    continue;
+                }
+            };
         }
+        Err(status::with_reason(
+            Code::Unavailable,
+            "TEMPLATE_CHANGES",
+            [],
+            "a newer version of the template came with each try: try again",
+        ))
     }
+
     /// A repeat is told what the first try was: the newest version may be another one since.
     async fn first_answer(&self, task: TaskId) -> Result<CreateTaskResponse, Status> {
         let row = self.database.store.task(task).await;
@@ -180,4 +183,22 @@ impl Tasks {
         let template = wire::task(row).template;
         Ok(CreateTaskResponse { task_id: task.to_string(), template })
     }
+}
+
+fn born(task_id: TaskId, template: &Template) -> CreateTaskResponse {
+    let Template { namespace, name, version, .. } = template;
+    let (namespace, name, version) = (namespace.clone(), name.clone(), version.to_string());
+    CreateTaskResponse {
+        task_id: task_id.to_string(),
+        template: Some(TemplateRef { namespace, name, version }),
+    }
+}
+
+fn exists(task_id: TaskId) -> Status {
+    status::with_reason(
+        Code::AlreadyExists,
+        "TASK_EXISTS",
+        [("task_id", task_id.to_string())],
+        format!("this task was submitted before: it is {task_id}"),
+    )
 }

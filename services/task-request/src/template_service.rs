@@ -63,14 +63,12 @@ impl TemplateService for Templates {
         &self,
         request: Request<GetTemplateRequest>,
     ) -> Result<Response<GetTemplateResponse>, Status> {
-        let reference = request.into_inner().template;
-        let (_, template) = resolve::template(&self.database, reference).await?;
-        let version = template.version.to_string();
-        let found =
-            self.database.store.find_template(&template.namespace, &template.name, &version).await;
-        let row = found
-            .map_err(|error| self.failed(&error))?
-            .ok_or_else(|| status::not_found("template", &template.name))?;
+        let name = resolve::name(request.into_inner().template)?;
+        let store = &self.database.store;
+        let row = store.find_template(&name).await.map_err(|error| self.failed(&error))?;
+        let row = row.ok_or_else(|| resolve::unknown(&name))?;
+        let template = store.template(row.template_id).await;
+        let template = template.map_err(|error| self.failed(&error))?;
         Ok(Response::new(GetTemplateResponse { template: Some(described(row, &template)) }))
     }
 

@@ -14,6 +14,12 @@ pub struct NewTask {
     pub task_id: TaskId,
     /// What it is made from.
     pub template_id: Uuid,
+    /// Whether the template has to be the newest of its name.
+    pub newest: bool,
+    /// What repeats of its request share.
+    pub repetition: Option<identity::Key>,
+    /// What makes another request the same task, by the template's strategy.
+    pub identity: Option<identity::Key>,
     /// −100 to 100; larger goes first.
     pub priority: i16,
     /// What its steps work on.
@@ -30,50 +36,70 @@ pub struct NewTask {
     pub traceparent: String,
     /// May be empty.
     pub tracestate: String,
-    /// What no other task may share with it.
-    pub identities: Vec<identity::Key>,
 }
 
-/// What came of a batch of births.
+/// What came of a batch of births. A task that is not among the unborn is born.
 #[derive(Debug, Default)]
 pub struct Born {
     /// Messages sent: steps that may be enqueued now.
     pub ready: Vec<ReadyStep>,
     /// Messages sent: tasks without steps.
     pub finalizations: Vec<Finalization>,
+    /// The tasks that are not born, and why.
+    pub unborn: Vec<(TaskId, Unborn)>,
+}
+
+/// Why a task is not born.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unborn {
+    /// Its request had brought this task before. Its message, if it came by one, is taken off the queue.
+    Repeated(TaskId),
+    /// Another request had brought this task, which is the same.
+    Exists(TaskId),
+    /// Its template is not the newest, as it has to be, or is not there: find it anew.
+    Outdated,
+    /// Its message is no longer in the queue, or somebody else is at it.
+    Gone,
 }
 
 impl Store {
-    /// Gives birth to tasks with all their steps.
+    /// Gives birth to tasks with all their steps, once for each repetition and identity: no two items
+    /// may share one.
     ///
     /// # Errors
-    /// Nothing was done. `Conflict`: a task with one of the identities has been born meanwhile.
-    pub async fn create_tasks(&self, items: &[NewTask], actor: &str) -> Result<Born, StoreError> {
-        fn column<'a, T>(items: &'a [NewTask], field: impl Fn(&'a NewTask) -> T) -> Vec<T> {
-            items.iter().map(field).collect()
+    /// Nothing was done. `Conflict`: a task with one of the keys is born at the same moment; the next
+    /// try finds it.
+    pub async fn create_tasks<'a>(
+        &self,
+        items: impl IntoIterator<Item = &'a NewTask>,
+        actor: &str,
+    ) -> Result<Born, StoreError> {
+        fn column<'a, T>(items: &[&'a NewTask], field: impl Fn(&'a NewTask) -> T) -> Vec<T> {
+            items.iter().copied().map(field).collect()
         }
-        let identities =
-            || items.iter().flat_map(|item| item.identities.iter().map(move |key| (key, item)));
-        let keys: Vec<Vec<u8>> = identities().map(|(key, _)| key.to_vec()).collect();
-        let key_tasks: Vec<Uuid> = identities().map(|(_, item)| item.task_id.0).collect();
+        let items: Vec<&NewTask> = items.into_iter().collect();
+        let items = items.as_slice();
         let mut line = self.durable_lines.take().await?;
         let rows = sqlx::query_file!(
             "sql/tasks/create.sql",
             &column(items, |item| item.message_id) as &[Option<i64>],
             &column(items, |item| item.task_id.0),
             &column(items, |item| item.template_id),
+            &column(items, |item| item.newest),
+            &column(items, |item| item.repetition.as_ref().map(<[u8; 32]>::as_slice))
+                as &[Option<&[u8]>],
+            &column(items, |item| item.identity.as_ref().map(<[u8; 32]>::as_slice))
+                as &[Option<&[u8]>],
             &column(items, |item| item.priority),
-            &column(items, |item| item.context.content_type.clone()),
+            &column(items, |item| item.context.content_type.as_str()) as &[&str],
             &column(items, |item| item.context.data.as_ref()) as &[&[u8]],
             &column(items, |item| item.context.metadata_column()) as &[Option<serde_json::Value>],
-            &column(items, |item| item.idempotency_key.clone()),
-            &column(items, |item| item.correlation_id.clone()),
-            &column(items, |item| item.requested_by.clone()),
-            &column(items, |item| item.reason.clone()),
-            &column(items, |item| item.traceparent.clone()),
-            &column(items, |item| item.tracestate.clone()),
-            &keys,
-            &key_tasks,
+            &column(items, |item| item.idempotency_key.as_str()) as &[&str],
+            &column(items, |item| item.correlation_id.as_str()) as &[&str],
+            &column(items, |item| item.requested_by.as_str()) as &[&str],
+            &column(items, |item| item.reason.as_str()) as &[&str],
+            &column(items, |item| item.traceparent.as_str()) as &[&str],
+            &column(items, |item| item.tracestate.as_str()) as &[&str],
             actor
         )
         .fetch_all(&mut *line)
@@ -81,38 +107,51 @@ impl Store {
         let rows = line.done(rows)?;
         let mut born = Born::default();
         for row in rows {
-            let (id, message, headers) = (Some(row.message_id), Some(row.message), row.headers);
             match row.kind.as_str() {
-                "ready" => born.ready.push(sent(id, message, headers.as_ref())?),
-                _ => born.finalizations.push(sent(id, message, headers.as_ref())?),
+                "ready" => {
+                    born.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?);
+                }
+                "finalization" => {
+                    let message = sent(row.message_id, row.message, row.headers.as_ref())?;
+                    born.finalizations.push(message);
+                }
+                verdict => born.unborn.push(unborn(verdict, row.task_id, row.known)?),
             }
         }
         Ok(born)
     }
 
-    /// Which of these identities tasks have already, and which tasks.
+    /// Takes messages off the queue of requests that turned out to be repeats of others.
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn tasks_by_identity(
-        &self,
-        keys: &[identity::Key],
-    ) -> Result<Vec<(identity::Key, TaskId)>, StoreError> {
-        let keys: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
+    pub async fn drop_requests(&self, message_ids: &[i64]) -> Result<(), StoreError> {
         let mut line = self.durable_lines.take().await?;
-        let rows = sqlx::query!(
-            "SELECT identity, task_id FROM task_identities WHERE identity = ANY($1::bytea[])",
-            &keys
+        let done = sqlx::query!(
+            "DELETE FROM pgmq.q_orchestration_task_requests WHERE msg_id = ANY($1)",
+            message_ids
         )
-        .fetch_all(&mut *line)
+        .execute(&mut *line)
         .await;
-        let rows = line.done(rows)?;
-        let corrupt = || StoreError::Corrupt {
-            table: "task_identities",
-            what: "an identity that is not 32 bytes long".to_owned(),
-        };
-        rows.into_iter()
-            .map(|row| Ok((row.identity.try_into().map_err(|_| corrupt())?, TaskId(row.task_id))))
-            .collect()
+        line.done(done)?;
+        Ok(())
     }
+}
+
+fn unborn(
+    verdict: &str,
+    task_id: Option<Uuid>,
+    known: Option<Uuid>,
+) -> Result<(TaskId, Unborn), StoreError> {
+    let why = match (verdict, known.map(TaskId)) {
+        ("repeated", Some(known)) => Some(Unborn::Repeated(known)),
+        ("exists", Some(known)) => Some(Unborn::Exists(known)),
+        ("outdated", _) => Some(Unborn::Outdated),
+        ("gone", _) => Some(Unborn::Gone),
+        _ => None,
+    };
+    task_id.map(TaskId).zip(why).ok_or_else(|| StoreError::Corrupt {
+        table: "task_identities",
+        what: format!("a task is {verdict}, and nobody knows as which"),
+    })
 }

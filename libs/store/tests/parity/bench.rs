@@ -169,6 +169,9 @@ impl Bench {
             message_id: None,
             task_id: TaskId::new(),
             template_id: self.template_id,
+            newest: false,
+            repetition: None,
+            identity: None,
             priority: 0,
             context: Payload { content_type, data: "{}".into(), ..Payload::default() },
             idempotency_key: String::new(),
@@ -177,7 +180,6 @@ impl Bench {
             reason: String::new(),
             traceparent: String::new(),
             tracestate: String::new(),
-            identities: Vec::new(),
         };
         let born = self.store.create_tasks(&[task], "parity").await.unwrap();
         born.ready.into_iter().next().unwrap()
