@@ -31,6 +31,10 @@ pub struct ReceivedSpan {
     pub span_id: String,
     /// Empty for the root of a trace.
     pub parent_id: String,
+    /// When it began, in nanoseconds since 1970.
+    pub began: i64,
+    /// When it ended, in nanoseconds since 1970.
+    pub ended: i64,
     /// Its attributes that are text.
     pub attributes: BTreeMap<String, String>,
 }
@@ -108,6 +112,8 @@ fn read(service: &str, span: Span) -> ReceivedSpan {
         trace_id: hex(&span.trace_id),
         span_id: hex(&span.span_id),
         parent_id: hex(&span.parent_span_id),
+        began: span.start_time_unix_nano.cast_signed(),
+        ended: span.end_time_unix_nano.cast_signed(),
         attributes: texts(span.attributes),
     }
 }

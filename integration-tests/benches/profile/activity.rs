@@ -40,13 +40,21 @@ impl Activity {
                 processes.insert((name, id), spent);
             }
         }
+        // From version 18 on, syncs are counted elsewhere.
+        let version = format!("{OURS} SELECT current_setting('server_version_num')::integer");
+        let version: i32 = sqlx::query_scalar(AssertSqlSafe(version)).fetch_one(looking).await?;
+        let syncs = if version >= 180_000 {
+            "(SELECT sum(fsyncs)::bigint AS wal_syncs, sum(fsync_time) AS wal_sync_ms
+                FROM pg_stat_io WHERE object = 'wal')"
+        } else {
+            "(SELECT wal_sync AS wal_syncs, wal_sync_time AS wal_sync_ms FROM pg_stat_wal)"
+        };
         let statement = format!(
             "{OURS} SELECT xact_commit + xact_rollback AS transactions,
                 tup_inserted + tup_updated + tup_deleted AS row_writes,
-                (pg_current_wal_insert_lsn() - '0/0')::bigint AS wal_bytes,
-                wal_sync AS wal_syncs, wal_sync_time AS wal_sync_ms,
+                (pg_current_wal_insert_lsn() - '0/0')::bigint AS wal_bytes, syncs.*,
                 n_tup_upd AS step_updates, n_tup_hot_upd AS step_hot_updates
-            FROM pg_stat_database, pg_stat_wal, pg_stat_user_tables
+            FROM pg_stat_database, {syncs} AS syncs, pg_stat_user_tables
             WHERE datname = current_database() AND schemaname = 'public' AND relname = 'steps'"
         );
         let counters = sqlx::query_as(AssertSqlSafe(statement)).fetch_one(looking).await?;
@@ -104,7 +112,7 @@ impl Activity {
 }
 
 /// The processes of the server, by what they do.
-async fn servers(looking: &PgPool, postgres: &PrivatePostgres) -> Result<Vec<(String, u32)>> {
+pub async fn servers(looking: &PgPool, postgres: &PrivatePostgres) -> Result<Vec<(String, u32)>> {
     let statement = format!(
         "{OURS} SELECT CASE
             WHEN pid = pg_backend_pid() THEN 'postgres for this program'

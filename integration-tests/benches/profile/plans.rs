@@ -1,7 +1,7 @@
 //! Plans as they ran, by `auto_explain`, with the time that each node took itself.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs::File,
     io::{BufRead as _, BufReader, Seek as _, SeekFrom},
@@ -63,17 +63,19 @@ struct Node {
 }
 
 impl Plans {
-    /// Has every statement explained from now on.
-    pub async fn begin(looking: &PgPool, postgres: &PrivatePostgres) -> Result<Self> {
+    /// Has every statement explained from now on; with `nested`, those within functions and triggers
+    /// too, whose callers are then slower by the explaining.
+    pub async fn begin(looking: &PgPool, postgres: &PrivatePostgres, nested: bool) -> Result<Self> {
         let log = postgres.data_dir().join("profile_log/log.json");
         let from = log.metadata().with_context(|| log.display().to_string())?.len();
-        switch(looking, "0").await?;
+        set(looking, "log_nested_statements", if nested { "on" } else { "off" }).await?;
+        set(looking, "log_min_duration", "0").await?;
         Ok(Self { log, from })
     }
 
     /// Ends that, and reads what was logged.
     pub async fn end(self, looking: &PgPool) -> Result<Explained> {
-        switch(looking, "-1").await?;
+        set(looking, "log_min_duration", "-1").await?;
         let mut file = File::open(&self.log)?;
         file.seek(SeekFrom::Start(self.from))?;
         let names = Names::read();
@@ -95,9 +97,9 @@ impl Plans {
     }
 }
 
-async fn switch(looking: &PgPool, minimum: &str) -> Result<()> {
+async fn set(looking: &PgPool, name: &str, value: &str) -> Result<()> {
     // Backends hear of it before their next statement.
-    let set = format!("{OURS} ALTER SYSTEM SET auto_explain.log_min_duration = {minimum}");
+    let set = format!("{OURS} ALTER SYSTEM SET auto_explain.{name} = {value}");
     sqlx::query(AssertSqlSafe(set)).execute(looking).await?;
     let reload = format!("{OURS} SELECT pg_reload_conf()");
     sqlx::query(AssertSqlSafe(reload)).execute(looking).await?;
@@ -234,6 +236,14 @@ impl Node {
 const HEAD: &str = "    alone   with it      rows     loops    blocks       WAL";
 
 impl Explained {
+    /// Adds the plans of statements that are not here.
+    pub fn with_others_of(mut self, nested: Self) -> Self {
+        let here: BTreeSet<_> = self.0.iter().map(|plan| plan.name.clone()).collect();
+        self.0.extend(nested.0.into_iter().filter(|plan| !here.contains(&plan.name)));
+        self.0.sort_by(|a, b| b.total.total_cmp(&a.total));
+        self
+    }
+
     pub fn print(&self) {
         for plan in self.0.iter().take(STATEMENTS_SHOWN) {
             println!("{}", plan.head());
