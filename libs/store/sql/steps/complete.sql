@@ -88,7 +88,7 @@ WITH item AS MATERIALIZED (
     RETURNING steps.task_id, steps.ordinal, steps.name, steps.attempt, steps.max_attempts, steps.state,
         steps.delivery_id, met.traceparent, met.place,
         steps.state = 'pending' AND steps.unmet_dependencies = 0 AS ready,
-        steps.delivery_id IS NOT NULL AS started
+        coalesce(steps.delivery_id = (met.place->>0)::uuid, false) AS started
 ), leased AS (
     INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
     SELECT task_id, ordinal, delivery_id, (place->>1)::uuid, now() + (place->>2)::bigint * interval '1 ms'

@@ -10,12 +10,17 @@ use uuid::Uuid;
 
 use crate::verb::Verb;
 
-const TEMPLATE: &str = "{namespace: parity, name: one_step, version: 1.0.0,
+const ONE_STEP: &str = "{namespace: parity, name: one_step, version: 1.0.0,
     steps: [{name: only, handler: {callable: any}}]}";
+const PARENT_AND_CHILD: &str =
+    "{namespace: parity, name: parent_and_child, version: 1.0.0, steps: [
+    {name: parent, handler: {callable: any}},
+    {name: child, handler: {callable: any}, dependencies: [parent]}]}";
 
 pub(crate) struct Bench {
     pub(crate) store: Store,
-    template_id: Uuid,
+    one_step: Uuid,
+    parent_and_child: Uuid,
     pool: PgPool,
     _database: TestDatabase,
 }
@@ -30,6 +35,8 @@ pub(crate) struct AMove {
 pub(crate) struct AStep {
     pub(crate) ready: ReadyStep,
     pub(crate) held: Held,
+    /// What its parent's result names, if it has a parent.
+    pub(crate) parent: Option<Held>,
     /// Of its result, if that is in the queue.
     pub(crate) message_id: Option<i64>,
 }
@@ -44,18 +51,24 @@ impl Bench {
             application_name: "parity".to_owned(),
         };
         let store = Store::connect(&options).await.unwrap();
-        let template = Template::parse(TEMPLATE).unwrap();
-        let registered = store.register_template(&template, TEMPLATE).await.unwrap();
-        let Registered::As(row) = registered else { panic!("{registered:?}") };
+        let one_step = register(&store, ONE_STEP).await;
+        let parent_and_child = register(&store, PARENT_AND_CHILD).await;
         let pool = PgPool::connect(database.url()).await.unwrap();
-        Self { store, template_id: row.template_id.0, pool, _database: database }
+        Self { store, one_step, parent_and_child, pool, _database: database }
     }
 
     /// A new step in `state`, where nothing but that state can stand in the way of `verb`.
     pub(crate) async fn a_step(&self, verb: Verb, state: StepState) -> AStep {
-        let ready = self.a_task().await;
-        let held =
-            Held { task_id: ready.task_id, ordinal: ready.ordinal, delivery_id: Uuid::now_v7() };
+        let has_parent = verb == Verb::StartAfterParent;
+        let of = if has_parent { self.parent_and_child } else { self.one_step };
+        let mut ready = self.a_task(of).await;
+        let delivery_id = Uuid::now_v7();
+        let mut parent = None;
+        if has_parent {
+            parent = Some(self.begin_a_parent(&ready).await);
+            ready.ordinal = 1;
+        }
+        let held = Held { task_id: ready.task_id, ordinal: ready.ordinal, delivery_id };
         let (of_task, ready_steps, in_flight, waiting) = match verb {
             Verb::Enqueue | Verb::EnqueueToWorker => ("enqueuing_steps", 1, 0, 0),
             Verb::Retry => ("waiting_for_retry", 0, 0, 1),
@@ -79,13 +92,14 @@ impl Bench {
                 delivery_id = CASE WHEN $2 = 'in_progress' THEN $3 END,
                 accepted_delivery_id = CASE WHEN $4 THEN $3 END,
                 retry_at = CASE WHEN $2 = 'waiting_for_retry' THEN now() + $5::interval END
-             WHERE task_id = $1",
+             WHERE task_id = $1 AND ordinal = $6",
         )
         .bind(held.task_id)
         .bind(state.as_str())
         .bind(held.delivery_id)
         .bind(verb.judges_from_the_queue())
         .bind(due)
+        .bind(held.ordinal)
         .execute(&self.pool)
         .await
         .unwrap();
@@ -113,7 +127,24 @@ impl Bench {
         } else {
             None
         };
-        AStep { ready, held, message_id }
+        AStep { ready, held, parent, message_id }
+    }
+
+    /// Puts a task's first step at a worker.
+    async fn begin_a_parent(&self, ready: &ReadyStep) -> Held {
+        let parent =
+            Held { task_id: ready.task_id, ordinal: ready.ordinal, delivery_id: Uuid::now_v7() };
+        sqlx::query(
+            "UPDATE steps SET state = 'in_progress', attempt = 1, delivery_id = $3
+             WHERE task_id = $1 AND ordinal = $2",
+        )
+        .bind(parent.task_id)
+        .bind(parent.ordinal)
+        .bind(parent.delivery_id)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        parent
     }
 
     pub(crate) async fn send_to_worker_queue(&self, step: &AStep) -> i64 {
@@ -122,16 +153,19 @@ impl Bench {
 
     /// Where a step stands, and the last that is remembered of it.
     pub(crate) async fn look(&self, step: &AStep) -> (StepState, Option<(Vec<String>, StepState)>) {
-        let state: String = sqlx::query_scalar("SELECT state::text FROM steps WHERE task_id = $1")
+        let state = "SELECT state::text FROM steps WHERE task_id = $1 AND ordinal = $2";
+        let state: String = sqlx::query_scalar(state)
             .bind(step.held.task_id)
+            .bind(step.held.ordinal)
             .fetch_one(&self.pool)
             .await
             .unwrap();
         let last: Option<(Vec<String>, String)> = sqlx::query_as(
             "SELECT events::text[], to_state::text FROM step_transitions
-             WHERE task_id = $1 ORDER BY transition_id DESC LIMIT 1",
+             WHERE task_id = $1 AND ordinal = $2 ORDER BY transition_id DESC LIMIT 1",
         )
         .bind(step.held.task_id)
+        .bind(step.held.ordinal)
         .fetch_optional(&self.pool)
         .await
         .unwrap();
@@ -163,12 +197,12 @@ impl Bench {
         {}
     }
 
-    async fn a_task(&self) -> ReadyStep {
+    async fn a_task(&self, template_id: Uuid) -> ReadyStep {
         let content_type = "application/json".to_owned();
         let task = NewTask {
             message_id: None,
             task_id: TaskId::new(),
-            template_id: self.template_id,
+            template_id,
             newest: false,
             repetition: None,
             identity: None,
@@ -196,4 +230,11 @@ impl Bench {
         .await
         .unwrap()
     }
+}
+
+async fn register(store: &Store, yaml: &str) -> Uuid {
+    let template = Template::parse(yaml).unwrap();
+    let registered = store.register_template(&template, yaml).await.unwrap();
+    let Registered::As(row) = registered else { panic!("{registered:?}") };
+    row.template_id.0
 }

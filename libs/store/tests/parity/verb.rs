@@ -2,7 +2,8 @@
 
 use tasker_domain::{StepEvent, StepState};
 use tasker_store::{
-    Completion, Expiry, Failure, Payload, ToEnqueue, ToQueue, ToRelease, ToStart, WaitingStep,
+    Completion, Expiry, Failure, Payload, Place, ToEnqueue, ToQueue, ToRelease, ToStart,
+    WaitingStep,
 };
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ const ACTOR: &str = "parity";
 pub(crate) enum Verb {
     Enqueue,
     EnqueueToWorker,
+    /// By the result of its parent, which brings a place.
+    StartAfterParent,
     Start,
     Release,
     Expire,
@@ -31,9 +34,10 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Enqueue,
         Self::EnqueueToWorker,
+        Self::StartAfterParent,
         Self::Start,
         Self::Release,
         Self::Expire,
@@ -52,7 +56,7 @@ impl Verb {
         use StepEvent as On;
         match self {
             Self::Enqueue => &[On::Enqueue],
-            Self::EnqueueToWorker => &[On::Enqueue, On::Start],
+            Self::EnqueueToWorker | Self::StartAfterParent => &[On::Enqueue, On::Start],
             Self::Start => &[On::Start],
             Self::Release => &[On::Release],
             Self::Expire => &[On::LeaseExpired],
@@ -122,6 +126,23 @@ impl Verb {
             Self::QueueFailure => {
                 let failure = Err(("broken".to_owned(), "it broke".to_owned(), true));
                 store.queue_results(&[to_queue(step, failure)]).await.map(drop)
+            }
+            Self::StartAfterParent => {
+                let place = Place {
+                    ordinal: step.held.ordinal,
+                    delivery_id: Uuid::now_v7(),
+                    session_id: Uuid::now_v7(),
+                    timeout_ms: AN_HOUR_MS,
+                };
+                let item = Completion {
+                    message_id: None,
+                    held: step.parent.unwrap(),
+                    payload: payload(),
+                    worker_id: ACTOR.to_owned(),
+                    traceparent: String::new(),
+                    places: vec![place],
+                };
+                store.complete_steps(&[item], ACTOR).await.map(drop)
             }
             Self::Complete | Self::CompleteQueued => {
                 let item = Completion {
