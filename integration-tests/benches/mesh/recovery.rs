@@ -79,7 +79,7 @@ async fn recovered(rig: &Rig, first: Uuid, killed_at: SystemTime) -> Result<Outa
     }
 }
 
-/// When the first half second begins that has this rate, after the first one that has not; zero if
+/// The middle of the first half second that has this rate, after the first one that has not; zero if
 /// none of those that begin in the first 3 s is without. Times are in seconds since the kill, sorted.
 fn recovery(times: &[f64], per_s: f64) -> f64 {
     const SPAN: f64 = 0.5;
@@ -93,5 +93,6 @@ fn recovery(times: &[f64], per_s: f64) -> f64 {
         return 0.0;
     };
     let last = times.last().copied().unwrap_or(stopped);
-    begins().find(|at| *at > stopped && (enough(*at) || *at > last)).unwrap_or(last)
+    let back = begins().find(|at| *at > stopped && (enough(*at) || *at > last));
+    back.unwrap_or(last) + SPAN / 2.0
 }
