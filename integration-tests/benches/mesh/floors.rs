@@ -1,5 +1,7 @@
 //! What this machine can do at best, in the same run: a commit, a call, a hop on a stream, a queue,
 //! and the database without any service. And what the mesh needs, in multiples of it.
+//!
+//! All but the last are medians, rates by the median time: others on this machine do not change them much.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ use crate::{
 const COMMITS: i32 = 1_000;
 const COMMITTING: Duration = Duration::from_secs(2);
 const CALLS: usize = 2_000;
-const QUEUES: Duration = Duration::from_secs(1);
+const QUEUEING: Duration = Duration::from_secs(1);
 /// Messages in a batch of PGMQ.
 const BATCH: i32 = 100;
 /// Steps on the longest way through a template.
@@ -60,29 +62,33 @@ async fn durable_commits(database: &PgPool) -> Result<Histogram<u64>> {
 /// Messages sent and popped per second by one connection, each in a durable commit of its own.
 async fn one_by_one(database: &PgPool) -> Result<f64> {
     sqlx::query("SELECT pgmq.create('floor')").execute(database).await?;
-    let (begun, mut messages) = (Instant::now(), 0);
-    while begun.elapsed() < QUEUES {
+    let mut times = Histogram::new(3)?;
+    let queueing = Instant::now();
+    while queueing.elapsed() < QUEUEING {
+        let begun = Instant::now();
         sqlx::query("SELECT pgmq.send('floor', '{\"n\": 1}')").execute(database).await?;
         let popped = sqlx::query("SELECT * FROM pgmq.pop('floor')").fetch_all(database).await?;
+        times.record(micros(begun.elapsed()))?;
         ensure!(popped.len() == 1, "PGMQ has popped {} messages", popped.len());
-        messages += 1;
     }
-    Ok(f64::from(messages) / begun.elapsed().as_secs_f64())
+    Ok(1e3 / quantile_ms(&times, 0.5))
 }
 
 /// The same in batches of 100.
 async fn by_batch(database: &PgPool) -> Result<f64> {
     let bodies = vec![serde_json::json!({"n": 1}); usize::try_from(BATCH)?];
-    let (begun, mut messages) = (Instant::now(), 0);
-    while begun.elapsed() < QUEUES {
+    let mut times = Histogram::new(3)?;
+    let queueing = Instant::now();
+    while queueing.elapsed() < QUEUEING {
+        let begun = Instant::now();
         let send = sqlx::query("SELECT pgmq.send_batch('floor', $1::jsonb[])").bind(&bodies);
         send.execute(database).await?;
         let pop = sqlx::query("SELECT * FROM pgmq.pop('floor', $1)").bind(BATCH);
         let popped = pop.fetch_all(database).await?.len();
+        times.record(micros(begun.elapsed()))?;
         ensure!(popped == bodies.len(), "PGMQ has popped {popped} messages");
-        messages += BATCH;
     }
-    Ok(f64::from(messages) / begun.elapsed().as_secs_f64())
+    Ok(1e3 * f64::from(BATCH) / quantile_ms(&times, 0.5))
 }
 
 /// Adds the figures as multiples of their floors, as far as both have been measured.

@@ -52,6 +52,9 @@ async fn main() -> Result<()> {
     if let Some(file) = &rig.arguments.json {
         fs::write(file, report.json()).with_context(|| file.display().to_string())?;
     }
+    if measured.is_err() {
+        rig.show_logs();
+    }
     measured?;
     rig.stop().await
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use tasker_client::Client;
-use tasker_integration_tests::{Mesh, Program, example};
+use tasker_integration_tests::{Mesh, Program, Service, example};
 use tasker_private_postgres::{PrivatePostgres, Settings};
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -19,6 +19,9 @@ use crate::{
 
 /// Longer than idle connections take to report what they have done.
 const REPORTED: Duration = Duration::from_secs(11);
+
+/// Of each log, where something broke.
+const LINES_SHOWN: usize = 20;
 
 /// Services, workers and database, with a client and an eye on the database.
 pub struct Rig {
@@ -124,6 +127,17 @@ impl Rig {
     pub fn start_workers(&self) {
         for worker in &self.workers {
             worker.start_again();
+        }
+    }
+
+    /// Shows what the services have logged, which is little: why something broke.
+    pub fn show_logs(&self) {
+        for service in Service::ALL {
+            let log = self.mesh.log_of(service);
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.len().saturating_sub(LINES_SHOWN);
+            eprintln!("--- {}, the last of {} lines", service.name(), lines.len());
+            eprintln!("{}", lines[last..].join("\n"));
         }
     }
 
