@@ -6,8 +6,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Condition, Context};
 
-/// How often a well database is asked: with four services, 0.4 queries a second.
-const WHILE_WELL: Duration = Duration::from_secs(10);
+/// How often a well database is asked: seldom, since the stages read their queues more often, and
+/// doubt it at the first failure.
+const WHILE_WELL: Duration = Duration::from_secs(30);
 /// How often an unreachable one is asked.
 const WHILE_LOST: Duration = Duration::from_millis(500);
 /// How long an answer may take.
@@ -15,7 +16,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// Keeps the condition `database` true while `ping` succeeds, until the service drains.
 ///
-/// `ping` asks something like `SELECT 1`. It is called every 10 s, at once when someone
+/// `ping` asks something like `SELECT 1`. It is called every 30 s, at once when someone
 /// [doubts](Condition::doubt) the returned condition, and every 500 ms while it fails; no answer
 /// within 2 s is a failure.
 pub fn database_readiness<P, F, E>(context: &Context, ping: P) -> Condition

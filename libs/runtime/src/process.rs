@@ -1,6 +1,6 @@
 //! The life of a process that holds one service.
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode, thread};
 
 use anyhow::Context as _;
 use tokio::{net::TcpListener, runtime, time::Instant};
@@ -28,7 +28,8 @@ impl Process {
     /// Reads the configuration, builds the service and serves it until a signal ends it.
     ///
     /// `load` reads the sections of the service; `telemetry` and `drain` are read here.
-    /// `TOKIO_WORKER_THREADS` sets the number of threads, by default one for each core.
+    /// `TOKIO_WORKER_THREADS` sets the number of threads, by default one for every four cores: a service
+    /// that has few hands passes work on in one thread, and leaves the cores to the others.
     pub fn run<C, F>(
         self,
         load: impl FnOnce(&Source) -> Result<C, config::Error>,
@@ -75,7 +76,11 @@ impl Process {
     where
         F: Future<Output = anyhow::Result<Service>>,
     {
-        let runtime = runtime::Builder::new_multi_thread()
+        let mut runtime = runtime::Builder::new_multi_thread();
+        if env::var_os("TOKIO_WORKER_THREADS").is_none() {
+            runtime.worker_threads(threads());
+        }
+        let runtime = runtime
             .enable_all()
             .thread_name(self.name)
             .build()
@@ -124,6 +129,11 @@ impl Process {
             .await
             .with_context(|| format!("cannot listen on {} (`{section}.listen`)", service.listen))
     }
+}
+
+/// A service shares its machine with others and the database, and more replicas use more cores.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(4))
 }
 
 /// What every process reads.

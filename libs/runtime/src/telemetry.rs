@@ -127,7 +127,9 @@ where
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    lines.with_filter(filter.and(filter_fn(is_event))).boxed()
+    // With its hint, what nobody wants is passed over where it would arise.
+    let level = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    lines.with_filter(filter_fn(is_event).with_max_level_hint(level).and(filter)).boxed()
 }
 
 fn is_event(metadata: &Metadata<'_>) -> bool {
