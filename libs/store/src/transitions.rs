@@ -37,13 +37,15 @@ pub enum TransitionKind {
 }
 
 impl Store {
-    /// What happened to a task after a transition, oldest first.
+    /// What happened to a task after a transition, oldest first. `since` is when the task was born: the
+    /// history of other days is not looked into.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn transitions(
         &self,
         task: TaskId,
+        since: DateTime<Utc>,
         after: i64,
         count: i64,
     ) -> Result<Vec<Transition>, StoreError> {
@@ -55,16 +57,20 @@ impl Store {
                 SELECT transition_id, occurred_at, actor, reason, events::text[] AS events,
                     NULL AS name, NULL::integer AS attempt
                 FROM task_transitions WHERE task_id = $1 AND transition_id > $2
+                  -- An hour to either side, since clocks are set.
+                  AND occurred_at BETWEEN $4::timestamptz - interval '1 hour' AND now() + interval '1 hour'
                 UNION ALL
                 SELECT transition_id, occurred_at, actor, reason, events::text[], steps.name,
                     step_transitions.attempt
                 FROM step_transitions JOIN steps USING (task_id, ordinal)
                 WHERE task_id = $1 AND transition_id > $2
+                  AND occurred_at BETWEEN $4::timestamptz - interval '1 hour' AND now() + interval '1 hour'
             ) AS happened
             ORDER BY transition_id LIMIT $3"#,
             task.0,
             after,
-            count
+            count,
+            since
         )
         .fetch_all(&mut *line).await;
         let rows = line.done(rows)?;

@@ -2,6 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures::{Stream, stream};
 use tasker_api::{
     Invalid, field, status, time,
@@ -37,6 +38,8 @@ struct Progress {
     watcher: Watcher,
     watch: Watch,
     task: TaskId,
+    /// When the task was born.
+    since: DateTime<Utc>,
     /// The last transition told.
     told: i64,
     /// Where the watch begins.
@@ -60,11 +63,12 @@ impl Watcher {
                 .parse()
                 .map_err(|NotACursor| Invalid::field("cursor", "give the cursor of an event"))?,
         };
-        let watch = self.listen(task).await?;
+        let (watch, row) = self.listen(task).await?;
         let progress = Progress {
             watcher: self.clone(),
             watch,
             task,
+            since: row.created_at,
             told: from.before(),
             from,
             durable: from,
@@ -76,10 +80,9 @@ impl Watcher {
 
     /// Waits until a task rests, at most for `bound`. Returns it as it stands then.
     pub async fn wait(&self, task: TaskId, bound: Duration) -> Result<TaskRow, Status> {
-        let mut watch = self.listen(task).await?;
+        let (mut watch, mut row) = self.listen(task).await?;
         let mut over = pin!(sleep(bound));
         loop {
-            let row = self.row(task).await?;
             if row.state.is_end() || row.state == TaskState::BlockedByFailures {
                 return Ok(row);
             }
@@ -88,15 +91,17 @@ impl Watcher {
                 () = self.drain.cancelled() => return Err(ending()),
                 _ = timeout(LOOK_ANYWAY, watch.heard()) => {}
             }
+            row = self.row(task).await?;
         }
     }
 
-    /// Listens first, then has moves announced: what is read afterwards misses nothing.
-    async fn listen(&self, task: TaskId) -> Result<Watch, Status> {
+    /// Listens first, then has moves announced: what is read afterwards misses nothing. Returns the task
+    /// as it then stands.
+    async fn listen(&self, task: TaskId) -> Result<(Watch, TaskRow), Status> {
         let watch = self.watches.listen(task.0);
         self.database.store.watch_tasks(&[task]).await.map_err(|error| self.failed(&error))?;
-        self.row(task).await?;
-        Ok(watch)
+        let row = self.row(task).await?;
+        Ok((watch, row))
     }
 
     async fn row(&self, task: TaskId) -> Result<TaskRow, Status> {
@@ -120,13 +125,13 @@ impl Progress {
                 return Ok(None);
             }
             let store = &self.watcher.database.store;
-            let happened = store.transitions(self.task, self.told, PAGE).await;
+            let happened = store.transitions(self.task, self.since, self.told, PAGE).await;
             let happened = happened.map_err(|error| self.watcher.failed(&error))?;
             if happened.is_empty() {
                 // A cursor from the end of a task that has ended.
                 if self.watcher.row(self.task).await?.state.is_end()
                     && store
-                        .transitions(self.task, self.told, 1)
+                        .transitions(self.task, self.since, self.told, 1)
                         .await
                         .is_ok_and(|more| more.is_empty())
                 {
