@@ -3,7 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::Deserialize;
+use tasker_runtime::config::{Error, Source};
 use tasker_stage::{Bounded, StageConfig};
+
+const MAX_BACKLOG: u32 = 10_000_000;
 
 /// The sections `task_request`, `database` and `mesh`.
 pub type Config = StageConfig<Section>;
@@ -18,8 +21,11 @@ pub struct Section {
     pub max_batch: u32,
     /// Requests that may wait, more are refused; 1 to 1,000,000, default 5,000.
     pub max_waiting: u32,
-    /// Transactions at once; 1 to 16, default 2.
+    /// Transactions at once; 1 to 16, default 1.
     pub lanes: u32,
+    /// Steps that may wait for workers in one namespace, more tasks are refused; 1 to 10,000,000,
+    /// default 100,000.
+    pub max_backlog: u32,
 }
 
 impl Default for Section {
@@ -28,7 +34,8 @@ impl Default for Section {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7701)),
             max_batch: 500,
             max_waiting: 5_000,
-            lanes: 2,
+            lanes: 1,
+            max_backlog: 100_000,
         }
     }
 }
@@ -40,13 +47,20 @@ impl tasker_stage::Section for Section {
         let Self { max_batch, max_waiting, lanes, .. } = *self;
         Bounded { max_batch, max_waiting, lanes }
     }
+
+    fn check(&self, source: &Source) -> Result<(), Error> {
+        if (1..=MAX_BACKLOG).contains(&self.max_backlog) {
+            return Ok(());
+        }
+        Err(source.invalid("task_request.max_backlog", format!("give 1 to {MAX_BACKLOG}")))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
 
-    use tasker_runtime::config::{REFERENCE, Source};
+    use tasker_runtime::config::REFERENCE;
 
     use super::*;
 
@@ -66,7 +80,10 @@ mod tests {
 
     #[test]
     fn a_wrong_bound_is_refused_by_its_name() {
-        let error = Config::load(&source("", &["--task_request.lanes=0"])).unwrap_err().to_string();
-        assert!(error.contains("task_request.lanes"), "{error}");
+        for field in ["lanes", "max_backlog"] {
+            let argument = format!("--task_request.{field}=0");
+            let error = Config::load(&source("", &[&argument])).unwrap_err().to_string();
+            assert!(error.contains(&format!("task_request.{field}")), "{error}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! made from. A task, its steps and the messages that its first steps are ready are born in one
 //! commit: a task that a client was told of is never without them.
 
+mod backlog;
 mod config;
 mod create_tasks;
 mod requests;
@@ -24,7 +25,8 @@ use tasker_stage::Database;
 use tonic::service::Routes;
 
 use crate::{
-    create_tasks::CreateTasks, requests::Requests, task_service::Tasks, template_service::Templates,
+    backlog::Backlog, create_tasks::CreateTasks, requests::Requests, task_service::Tasks,
+    template_service::Templates,
 };
 
 /// The service.
@@ -54,7 +56,8 @@ impl TaskRequest {
         let watches =
             FinalizerServiceClient::new(mesh::channel("finalizer", &config.mesh.finalizer)?)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let tasks = Tasks { database: database.clone(), births, watches };
+        let backlog = Backlog::new(database.clone(), config.section.max_backlog);
+        let tasks = Tasks { database: database.clone(), backlog, births, watches };
         let routes =
             Routes::new(TaskServiceServer::new(tasks).max_decoding_message_size(MAX_MESSAGE_BYTES))
                 .add_service(TemplateServiceServer::new(Templates { database }));

@@ -21,6 +21,7 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument as _, Span};
 
 use crate::{
+    backlog::Backlog,
     create_tasks::{CreateTasks, Outcome},
     resolve,
 };
@@ -31,6 +32,7 @@ pub const TRIES: u32 = 5;
 /// The service's answers about tasks.
 pub struct Tasks {
     pub database: Database,
+    pub backlog: Backlog,
     pub births: Gather<CreateTasks>,
     /// Watching is finalizer's.
     pub watches: FinalizerServiceClient<TracedBalance>,
@@ -150,6 +152,7 @@ impl Tasks {
         for _ in 0..TRIES {
             let found = resolve::template(&self.database, request.template.clone()).await?;
             let task = resolve::request(&found, request.clone(), trace.clone())?;
+            self.backlog.admit(&found.template.namespace)?;
             let task_id = task.task_id;
             Span::current().record("task.id", tracing::field::display(task_id));
             Span::current().record("namespace", &found.template.namespace);

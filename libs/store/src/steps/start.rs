@@ -72,6 +72,26 @@ impl Store {
         Ok(waiting)
     }
 
+    /// How many steps of a namespace wait for workers; counted no further than `at_most` in each of its
+    /// two queues, of which all namespaces share the first.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn waits_for_workers(
+        &self,
+        namespace: &str,
+        at_most: i64,
+    ) -> Result<i64, StoreError> {
+        let queue = worker_queue(namespace)?;
+        // The name has been checked: it cannot be anything but a table of PGMQ.
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM (SELECT FROM pgmq.q_orchestration_ready_steps LIMIT $1) AS ready)
+                + (SELECT count(*) FROM (SELECT FROM pgmq.q_{queue} LIMIT $1) AS waiting)"
+        );
+        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(at_most);
+        Ok(count.fetch_one(&self.relaxed).await?)
+    }
+
     /// Gives waiting steps to workers. Does not wait for the disk. Says which of their tasks are watched.
     ///
     /// # Errors
