@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 /// The least time between two announcements that only watchers want.
 const PACE: Duration = Duration::from_millis(10);
+/// The least time between two others: a lone one goes out at once.
+const URGENT: Duration = Duration::from_millis(2);
 
 /// Where announcements go in; clones lead to the same place.
 #[derive(Debug, Clone)]
@@ -56,8 +58,9 @@ impl Announcer {
         loop {
             self.wake.notified().await;
             // Whoever watches does not mind; whoever waits for work does.
-            while !self.is_urgent() && last.elapsed() < PACE {
-                let rest = PACE - last.elapsed();
+            while let Some(rest) =
+                self.pace().checked_sub(last.elapsed()).filter(|rest| !rest.is_zero())
+            {
                 tokio::select! {
                     () = sleep(rest) => {}
                     () = self.wake.notified() => {}
@@ -76,10 +79,10 @@ impl Announcer {
         }
     }
 
-    /// Whether some replica may have work to do.
-    fn is_urgent(&self) -> bool {
+    /// How long to wait after the announcement before: less if some replica may have work to do.
+    fn pace(&self) -> Duration {
         let waiting = self.waiting();
-        waiting.retries || !waiting.waiting.is_empty()
+        if waiting.retries || !waiting.waiting.is_empty() { URGENT } else { PACE }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Announcement> {

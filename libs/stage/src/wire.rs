@@ -2,7 +2,7 @@
 
 use tasker_api::{Invalid, field, mesh::v1, time, v1 as public};
 use tasker_domain::SessionId;
-use tasker_store::{Finalization, Place, ReadyStep, TaskDetails, TaskRow};
+use tasker_store::{Content, Finalization, Payload, Place, ReadyStep, TaskDetails, TaskRow};
 use uuid::Uuid;
 
 /// A ready step for the wire.
@@ -16,7 +16,23 @@ pub fn ready_step(step: ReadyStep) -> v1::ReadyStep {
         template_id: step.template_id.to_string(),
         priority: step.priority.into(),
         traceparent: step.traceparent,
+        content: step.content.map(|Content { context, correlation_id, .. }| v1::DeliveryContent {
+            context: Some(payload(context)),
+            correlation_id,
+        }),
     }
+}
+
+/// User data for the wire.
+#[must_use]
+pub fn payload(payload: Payload) -> public::Payload {
+    let Payload { content_type, data, metadata } = payload;
+    public::Payload { content_type, data, metadata }
+}
+
+fn from_payload(payload: public::Payload) -> Payload {
+    let public::Payload { content_type, data, metadata } = payload;
+    Payload { content_type, data, metadata }
 }
 
 /// A ready step from the wire.
@@ -35,6 +51,11 @@ pub fn from_ready_step(step: v1::ReadyStep) -> Result<ReadyStep, Invalid> {
         priority: i16::try_from(step.priority)
             .map_err(|_| Invalid::field("priority", "out of range"))?,
         traceparent: step.traceparent,
+        content: step.content.map(|content| Content {
+            context: from_payload(content.context.unwrap_or_default()),
+            correlation_id: content.correlation_id,
+            ..Content::default()
+        }),
     })
 }
 
@@ -103,11 +124,7 @@ pub fn task(row: TaskRow) -> public::Task {
 #[must_use]
 pub fn task_with_details(row: TaskRow, details: TaskDetails) -> public::Task {
     public::Task {
-        context: Some(public::Payload {
-            content_type: details.context.content_type,
-            data: details.context.data,
-            metadata: details.context.metadata,
-        }),
+        context: Some(payload(details.context)),
         idempotency_key: details.idempotency_key,
         requested_by: details.requested_by,
         reason: details.reason,

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use tasker_domain::{Ordinal, template::Step};
 use uuid::Uuid;
 
 use crate::{Payload, Store, StoreError, steps::Held};
 
 /// All that a worker needs beside what the template says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Content {
     /// What the task was submitted with.
     pub context: Payload,
     /// As the submitter named it; may be empty.
     pub correlation_id: String,
-    /// Results of the steps it depends on, by name.
-    pub dependency_results: BTreeMap<String, Payload>,
+    /// Results of the steps it depends on.
+    pub dependency_results: BTreeMap<Ordinal, Payload>,
 }
 
 impl Content {
@@ -26,45 +27,50 @@ impl Content {
 }
 
 impl Store {
-    /// Reads what deliveries carry, by delivery.
+    /// Reads what deliveries carry, by delivery: the context of each one's task, and the results of the
+    /// steps that it depends on.
     ///
     /// # Errors
     /// The database is not available, or a row is corrupt.
     pub async fn delivery_contents(
         &self,
-        held: &[Held],
+        deliveries: &[(Held, &Step)],
     ) -> Result<HashMap<Uuid, Content>, StoreError> {
-        let task_ids: Vec<Uuid> = held.iter().map(|held| held.task_id).collect();
-        let ordinals: Vec<i32> = held.iter().map(|held| held.ordinal).collect();
+        let task_ids: Vec<Uuid> = deliveries.iter().map(|(held, _)| held.task_id).collect();
+        // A row for each dependency: which delivery it is for, and which step it is.
+        let (mut position, mut parents) = (Vec::new(), Vec::new());
+        for (place, (_, step)) in (1i64..).zip(deliveries) {
+            position.extend(step.dependencies.iter().map(|_| place));
+            parents.extend(step.dependencies.iter().map(|parent| parent.0));
+        }
         let mut line = self.relaxed_lines.take().await?;
         let rows = sqlx::query!(
-            r#"SELECT position AS "position!", NULL AS name, content_type AS "content_type!",
+            r#"SELECT position AS "position!", NULL::integer AS ordinal, content_type AS "content_type!",
                 context AS "data!", metadata, correlation_id
             FROM unnest($1::uuid[]) WITH ORDINALITY AS item (task_id, position)
             JOIN task_details USING (task_id)
             UNION ALL
-            SELECT position, steps.name, content_type, data, metadata, NULL
-            FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS item (task_id, child, position)
-            JOIN tasks USING (task_id)
-            JOIN template_dependencies USING (template_id, child)
-            JOIN steps ON (steps.task_id, steps.ordinal) = (item.task_id, parent)
-            JOIN step_results AS result ON (result.task_id, result.ordinal) = (item.task_id, parent)
+            SELECT position, parent.ordinal, content_type, data, metadata, NULL
+            FROM unnest($2::bigint[], $3::integer[]) AS parent (position, ordinal)
+            JOIN step_results AS result
+                ON (result.task_id, result.ordinal) = (($1::uuid[])[position], parent.ordinal)
             WHERE data IS NOT NULL"#,
             &task_ids,
-            &ordinals
+            &position,
+            &parents
         )
         .fetch_all(&mut *line).await;
         let rows = line.done(rows)?;
-        let mut contents: HashMap<Uuid, Content> = HashMap::with_capacity(held.len());
+        let mut contents: HashMap<Uuid, Content> = HashMap::with_capacity(deliveries.len());
         for row in rows {
-            let place = usize::try_from(row.position - 1).ok().and_then(|n| held.get(n));
-            let Some(held) = place else { continue };
+            let place = usize::try_from(row.position - 1).ok().and_then(|n| deliveries.get(n));
+            let Some((held, _)) = place else { continue };
             let content = contents.entry(held.delivery_id).or_default();
             let payload =
                 Payload::from_columns("step_results", row.content_type, row.data, row.metadata)?;
-            match row.name {
-                Some(name) => {
-                    content.dependency_results.insert(name, payload);
+            match row.ordinal {
+                Some(parent) => {
+                    content.dependency_results.insert(Ordinal(parent), payload);
                 }
                 None => {
                     content.context = payload;

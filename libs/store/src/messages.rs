@@ -7,7 +7,7 @@ use serde_json::Value;
 use tasker_pgmq::Queue;
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{Content, Store, StoreError};
 
 /// How long a message that was read is hidden: as long as a batch may take.
 const HIDE: Duration = Duration::from_secs(10);
@@ -33,6 +33,9 @@ pub struct ReadyStep {
     /// Of what made it ready.
     #[serde(skip)]
     pub traceparent: String,
+    /// What its delivery carries, where that is known.
+    #[serde(skip)]
+    pub content: Option<Content>,
 }
 
 /// In `orchestration_task_finalizations`: a task in which nothing moves any more.

@@ -18,7 +18,7 @@ pub struct Section {
     pub max_batch: u32,
     /// Results that may wait, more are refused; 1 to 1,000,000, default 20,000.
     pub max_waiting: u32,
-    /// Transactions at once; 1 to 16, default 2.
+    /// Transactions at once; 1 to 16, default 1.
     pub lanes: u32,
 }
 
@@ -28,7 +28,7 @@ impl Default for Section {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7703)),
             max_batch: 500,
             max_waiting: 20_000,
-            lanes: 2,
+            lanes: 1,
         }
     }
 }

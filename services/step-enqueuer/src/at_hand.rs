@@ -57,8 +57,7 @@ impl TaskAtHand {
         if content_type.is_empty() {
             content_type = field::JSON.to_owned();
         }
-        let name = self.template.step(parent)?.name.clone();
-        content.dependency_results.insert(name, Payload { content_type, data, metadata });
+        content.dependency_results.insert(parent, Payload { content_type, data, metadata });
         Some(content)
     }
 }

@@ -22,7 +22,7 @@ pub struct Section {
     pub max_batch: u32,
     /// Ready steps that may wait, more are read from the queue; 1 to 1,000,000, default 20,000.
     pub max_waiting: u32,
-    /// Transactions at once; 1 to 16, default 2.
+    /// Transactions at once; 1 to 16, default 1.
     pub lanes: u32,
     /// Within what time a dead worker's steps are back in their queue; 1 s to 1 h, default 15 s.
     #[serde(with = "humantime_serde")]
@@ -35,7 +35,7 @@ impl Default for Section {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7702)),
             max_batch: 500,
             max_waiting: 20_000,
-            lanes: 2,
+            lanes: 1,
             session_ttl: Duration::from_secs(15),
         }
     }

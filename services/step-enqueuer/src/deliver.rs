@@ -9,8 +9,8 @@ use std::{
 use prost::Message as _;
 use tasker_api::{DeliveryToken, MAX_MESSAGE_BYTES, time, v1};
 use tasker_domain::{Ordinal, Rank, SessionId, template::Step};
-use tasker_stage::{Announcer, Database};
-use tasker_store::{Announcement, Content, Expiry, Held, Payload, Started, StoreError, ToRelease};
+use tasker_stage::{Announcer, Database, wire::payload};
+use tasker_store::{Announcement, Content, Expiry, Held, Started, StoreError, ToRelease};
 use uuid::Uuid;
 
 use crate::{
@@ -127,7 +127,9 @@ impl Deliveries {
         started: &[(Started, Match)],
     ) -> Result<HashMap<Uuid, Content>, StoreError> {
         let unknown = started.iter().filter(|(_, found)| found.content.is_none());
-        let unknown: Vec<Held> = unknown.map(|(started, _)| started.held).collect();
+        // Without a declaration, it cannot be delivered anyway.
+        let unknown: Vec<(Held, &Step)> =
+            unknown.filter_map(|(started, found)| Some((started.held, found.step()?))).collect();
         if unknown.is_empty() {
             return Ok(HashMap::new());
         }
@@ -240,6 +242,7 @@ fn holding(started: &Started, found: &Match) -> Holding {
         acknowledged: false,
         since,
         times_out: since + timeout,
+        passed_on: false,
     }
 }
 
@@ -271,7 +274,9 @@ fn delivery(
         dependency_results: content
             .dependency_results
             .into_iter()
-            .map(|(name, result)| (name, payload(result)))
+            .filter_map(|(parent, result)| {
+                Some((template.step(parent)?.name.clone(), payload(result)))
+            })
             .collect(),
         attempt: started.attempt,
         max_attempts: started.max_attempts,
@@ -296,9 +301,4 @@ fn chrono_timeout(timeout: Duration) -> chrono::DateTime<chrono::Utc> {
     chrono::Utc::now()
         .checked_add_signed(timeout)
         .unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC)
-}
-
-fn payload(payload: Payload) -> v1::Payload {
-    let Payload { content_type, data, metadata } = payload;
-    v1::Payload { content_type, data, metadata }
 }

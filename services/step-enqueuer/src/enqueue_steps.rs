@@ -2,7 +2,7 @@
 
 use tasker_domain::{Ordinal, Rank, TaskId, TemplateId};
 use tasker_stack::gather::Stage;
-use tasker_store::{Announcement, Held, ReadyStep, StoreError, ToEnqueue};
+use tasker_store::{Announcement, Content, Held, ReadyStep, StoreError, ToEnqueue};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
 
@@ -52,8 +52,12 @@ impl Stage for EnqueueSteps {
                     seat,
                     task: TaskAtHand::new(template.clone(), item.priority),
                     traceparent: traceparent.clone(),
-                    content: None,
+                    // With nothing of parents: it has none.
+                    content: item.content.clone().filter(Content::has_context),
                 };
+                if let Some(content) = &found.content {
+                    found.task.keep(content);
+                }
                 let timeout = i64::try_from(found.timeout().as_millis()).unwrap_or(i64::MAX);
                 matches.push(found);
                 (delivery_id, seat.session.0, timeout)

@@ -51,7 +51,7 @@ use crate::{
 };
 
 /// Results on their way to result-processor: in one call, waiting, and calls at once.
-const FORWARD: Bounds = Bounds { batch: 500, waiting: 5_000, lanes: 4 };
+const FORWARD: Bounds = Bounds { batch: 500, waiting: 5_000, lanes: 2 };
 
 /// The service.
 #[derive(Debug)]

@@ -73,6 +73,7 @@ impl Sessions {
             handlers,
             credit,
             reserved: 0,
+            passed_on: 0,
             holding: HashMap::new(),
             acknowledges: false,
             out,

@@ -139,7 +139,7 @@ impl Roster {
         let template = task.template.clone();
         let Some(step) = template.step(Ordinal(held.ordinal)) else { return Vec::new() };
         let rank = Rank::of(task.priority, TaskId(held.task_id));
-        let mut own = Some(session);
+        let own = held.delivery_id;
         let mut kept = Vec::new();
         for ordinal in &step.dependants {
             let Some(next) = template.step(*ordinal) else { continue };
@@ -149,11 +149,8 @@ impl Roster {
             {
                 continue;
             }
-            let seat = match own.filter(|own| inner.is_able(*own, namespace, callable)) {
-                Some(place) => {
-                    own = None;
-                    inner.reserve_at(place)
-                }
+            let seat = match inner.pass_on(session, own, namespace, callable) {
+                Some(seat) => Some(seat),
                 None => inner.reserve(namespace, callable),
             };
             if let Some(seat) = seat {
@@ -233,10 +230,17 @@ impl Roster {
     pub fn release(&self, session: SessionId, deliveries: impl IntoIterator<Item = Uuid>) {
         if let Some(member) = self.lock().members.get_mut(&session) {
             for delivery in deliveries {
-                member.holding.remove(&delivery);
+                member.let_go(delivery);
             }
         }
         self.claim.wake();
+    }
+
+    /// Leaves a worker what it had a result for that cannot be taken.
+    pub fn keep(&self, session: SessionId, delivery: Uuid) {
+        if let Some(member) = self.lock().members.get_mut(&session) {
+            member.keep(delivery);
+        }
     }
 
     /// Takes off a worker what it has lost, and tells it to stop.
@@ -244,7 +248,7 @@ impl Roster {
         let mut inner = self.lock();
         for (delivery, token) in lost {
             for member in inner.members.values_mut() {
-                if member.holding.remove(delivery).is_some() {
+                if member.let_go(*delivery).is_some() {
                     let delivery_tokens = vec![token.clone()];
                     member.send(Message::Cancel(Cancel {
                         delivery_tokens,
@@ -367,9 +371,20 @@ impl Inner {
         first.is_some_and(|first| *first < rank)
     }
 
-    fn is_able(&self, place: SessionId, namespace: &str, callable: &str) -> bool {
-        let able = self.able.get(namespace).and_then(|able| able.get(callable));
-        able.is_some_and(|able| able.contains(&place))
+    /// Promises the place of a delivery to another step, if the same worker can run it.
+    fn pass_on(
+        &mut self,
+        place: SessionId,
+        delivery: Uuid,
+        namespace: &str,
+        callable: &str,
+    ) -> Option<Seat> {
+        if !self.able.get(namespace)?.get(callable)?.contains(&place) {
+            return None;
+        }
+        let member = self.members.get_mut(&place)?;
+        let session = member.session;
+        member.pass_on(delivery).then_some(Seat { place, session })
     }
 
     fn reserve_at(&mut self, place: SessionId) -> Option<Seat> {

@@ -107,6 +107,7 @@ impl Sessions {
                 acknowledged: true,
                 since: now,
                 times_out: now + time_left[&token.delivery_id],
+                passed_on: false,
             };
             (token.delivery_id, holding)
         });
@@ -116,6 +117,7 @@ impl Sessions {
             handlers: worker.handlers,
             credit: worker.credit,
             reserved: 0,
+            passed_on: 0,
             holding: holding.collect(),
             acknowledges: true,
             out: out.clone(),
@@ -258,9 +260,16 @@ impl Session {
                             Some(unlocked) => unlocked.join(next),
                             None => unlocked = Some(next),
                         }
-                        if verdict.verdict() != ResultVerdict::Invalid {
-                            let token = verdict.delivery_token.parse::<tasker_api::DeliveryToken>();
-                            done.extend(token.map(|token| token.delivery_id));
+                        let token = verdict.delivery_token.parse::<tasker_api::DeliveryToken>();
+                        match token.map(|token| token.delivery_id) {
+                            // Still the worker's: it may send a better one.
+                            Ok(delivery) if verdict.verdict() == ResultVerdict::Invalid => {
+                                roster.keep(id, delivery);
+                            }
+                            Ok(delivery) => {
+                                done.insert(delivery);
+                            }
+                            Err(_) => {}
                         }
                         verdicts.push(verdict);
                     }

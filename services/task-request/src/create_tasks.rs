@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tasker_domain::{TaskId, identity};
 use tasker_stack::gather::Stage;
 use tasker_stage::{Database, Hints};
-use tasker_store::{Born, Finalization, NewTask, ReadyStep, StoreError, Unborn};
+use tasker_store::{Born, Content, Finalization, NewTask, ReadyStep, StoreError, Unborn};
 
 /// How often a batch is tried while other replicas bring the same tasks.
 const LOOKS: u32 = 3;
@@ -48,7 +48,7 @@ impl Stage for CreateTasks {
     async fn apply(&self, tasks: &[NewTask]) -> Result<Vec<Outcome>, StoreError> {
         let first = firsts(tasks);
         let born = self.create(&first).await.inspect_err(|error| self.database.noticed(error))?;
-        self.step_enqueuer.tell(born.ready);
+        self.step_enqueuer.tell(with_contents(born.ready, &first));
         self.finalizer.tell(born.finalizations);
         Ok(outcomes(tasks, &first, &born.unborn.into_iter().collect()))
     }
@@ -70,6 +70,26 @@ impl CreateTasks {
             }
         }
     }
+}
+
+/// The largest context that goes with a call, in bytes: times the calls that may wait, the most memory
+/// that this takes.
+const CARRIED_CONTEXT: usize = 2 << 10;
+
+/// Ready steps with what their deliveries carry, where that is small: nobody has to read it.
+fn with_contents(mut ready: Vec<ReadyStep>, tasks: &[&NewTask]) -> Vec<ReadyStep> {
+    let tasks: HashMap<_, &NewTask> = tasks.iter().map(|task| (task.task_id, *task)).collect();
+    for step in &mut ready {
+        let Some(task) = tasks.get(&TaskId(step.task_id)) else { continue };
+        if task.context.data.len() <= CARRIED_CONTEXT && task.context.metadata.is_empty() {
+            step.content = Some(Content {
+                context: task.context.clone(),
+                correlation_id: task.correlation_id.clone(),
+                ..Content::default()
+            });
+        }
+    }
+    ready
 }
 
 /// The tasks that share no key with one before them. The others are answered from what becomes of these.

@@ -518,8 +518,8 @@ pub struct EnqueueReadyStepsRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnqueueReadyStepsResponse {}
-/// A step whose dependencies are all satisfied. The same fields, as JSON, are the queue's message.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// A step whose dependencies are all satisfied. The same fields but the last, as JSON, are the queue's message.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReadyStep {
     /// Of the message.
     #[prost(int64, tag = "1")]
@@ -537,6 +537,17 @@ pub struct ReadyStep {
     /// W3C `traceparent` of what made it ready. May be empty.
     #[prost(string, tag = "7")]
     pub traceparent: ::prost::alloc::string::String,
+    /// What its delivery carries, where that is known and small: not in the queue's message.
+    #[prost(message, optional, tag = "8")]
+    pub content: ::core::option::Option<DeliveryContent>,
+}
+/// What all deliveries of a task carry.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeliveryContent {
+    #[prost(message, optional, tag = "1")]
+    pub context: ::core::option::Option<super::super::v1::Payload>,
+    #[prost(string, tag = "2")]
+    pub correlation_id: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod step_enqueuer_service_client {

@@ -36,6 +36,8 @@ pub struct Member {
     pub credit: usize,
     /// Places that are promised to steps on their way.
     pub reserved: usize,
+    /// Of those, how many are of deliveries that it still holds.
+    pub passed_on: usize,
     /// What it holds, by delivery.
     pub holding: HashMap<Uuid, Holding>,
     /// Whether it acknowledges deliveries one by one.
@@ -55,12 +57,44 @@ pub struct Holding {
     pub since: Instant,
     /// When the attempt has taken too long.
     pub times_out: Instant,
+    /// Whether its place is promised to a step that its result may unlock.
+    pub passed_on: bool,
 }
 
 impl Member {
     /// How many more deliveries it may get.
     pub fn free(&self) -> usize {
         self.credit.saturating_sub(self.holding.len() + self.reserved)
+    }
+
+    /// Promises the place of a delivery to a step that its result may unlock, unless the worker has been
+    /// told to hold less.
+    pub fn pass_on(&mut self, delivery: Uuid) -> bool {
+        let will_hold = self.holding.len() + self.reserved - self.passed_on;
+        match self.holding.get_mut(&delivery) {
+            Some(holding) if !holding.passed_on && will_hold <= self.credit => {
+                holding.passed_on = true;
+                self.passed_on += 1;
+                self.reserved += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Keeps a delivery although its result came: it was none.
+    pub fn keep(&mut self, delivery: Uuid) {
+        if let Some(holding) = self.holding.get_mut(&delivery)
+            && std::mem::take(&mut holding.passed_on)
+        {
+            self.passed_on -= 1;
+        }
+    }
+
+    /// Takes a delivery off it.
+    pub fn let_go(&mut self, delivery: Uuid) -> Option<Holding> {
+        self.keep(delivery);
+        self.holding.remove(&delivery)
     }
 
     /// Sends it something. Says whether that could be done: a worker that does not read has no room.

@@ -14,6 +14,7 @@ fn member(session: SessionId, handlers: &[&str], credit: usize) -> (Member, Inbo
         handlers: handlers.iter().map(|handler| (*handler).to_owned()).collect(),
         credit,
         reserved: 0,
+        passed_on: 0,
         holding: HashMap::new(),
         acknowledges: true,
         out,
@@ -64,6 +65,7 @@ fn holding() -> Holding {
         acknowledged: false,
         since: now,
         times_out: now + Duration::from_secs(60),
+        passed_on: false,
     }
 }
 
@@ -208,4 +210,26 @@ fn an_unlocked_step_does_not_pass_what_goes_before_it() {
     assert_eq!(kept(younger), 2);
     assert_eq!(kept(Rank::of(7, TaskId::new())), 0);
     assert_eq!(kept(Rank::FIRST), 0);
+}
+
+#[test]
+fn the_places_of_several_results_are_passed_on_at_once_but_not_of_a_worker_that_drains() {
+    let (roster, seat, _inbox) = roster(2);
+    let task = task_at_hand();
+    let steps = [holding_of(&task, TaskId::new()), holding_of(&task, TaskId::new())];
+    for step in &steps {
+        roster.reserve("n", "a");
+        roster.hold(vec![(seat, step.clone())]);
+    }
+    let kept =
+        |step: &Holding| roster.reserve_next(seat.session, &step.held, &mut HashSet::new()).len();
+    assert_eq!((kept(&steps[0]), kept(&steps[1])), (1, 1));
+    // A result that cannot be taken leaves the delivery, and the place, where they were.
+    roster.keep(seat.session, steps[0].held.delivery_id);
+    roster.unreserve(seat);
+    assert_eq!(kept(&steps[0]), 1);
+    roster.keep(seat.session, steps[0].held.delivery_id);
+    roster.unreserve(seat);
+    roster.set_credit(seat.session, 0);
+    assert_eq!(kept(&steps[0]), 0);
 }
