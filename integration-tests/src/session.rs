@@ -113,12 +113,17 @@ impl Session {
         self.say(work_request::Message::Nack(nack)).await;
     }
 
+    /// Says that it wants nothing more, and hands in what it has.
+    pub async fn say_that_it_drains(&self) {
+        self.say(work_request::Message::Drain(Drain {})).await;
+    }
+
     /// Says that it wants nothing more, and waits until the server has closed the stream.
     ///
     /// # Panics
     /// The server does not close it.
     pub async fn drain(mut self) {
-        self.say(work_request::Message::Drain(Drain {})).await;
+        self.say_that_it_drains().await;
         self.pings.abort();
         let (closed, _) = mpsc::channel(1);
         self.outgoing = closed;

@@ -94,6 +94,14 @@ impl Database {
         Ok(commits.fetch_one(&self.0).await?)
     }
 
+    /// Whether autovacuum may run: its transactions are counted like any.
+    pub async fn tidy_by_itself(&self, on: bool) -> Result<()> {
+        let set = if on { "ALTER SYSTEM RESET autovacuum" } else { "ALTER SYSTEM SET autovacuum = off" };
+        sqlx::raw_sql(set).execute(&self.0).await?;
+        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&self.0).await?;
+        Ok(())
+    }
+
     /// Tasks that have neither ended nor come to rest.
     pub async fn open_tasks(&self) -> Result<usize> {
         let open = "SELECT count(*) FROM task_search WHERE rests_in IS NULL";

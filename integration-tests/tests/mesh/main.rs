@@ -27,9 +27,11 @@ macro_rules! in_both_shapes {
     };
 }
 
+mod backlog;
 mod bad_input;
 mod costs;
 mod database;
+mod dispatch;
 mod faults;
 mod fences;
 mod graphs;

@@ -55,11 +55,6 @@ impl Claims {
                             found.namespace
                         );
                         drain.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
-                        let callables = found.callables.into_iter();
-                        roster.wait_for(
-                            &found.namespace,
-                            callables.map(|callable| (callable, Rank::FIRST)),
-                        );
                     }
                 }
                 if drain.is_cancelled() {
@@ -75,7 +70,9 @@ impl Claims {
         let namespace = &found.namespace;
         let window = (found.credit * WIDER).clamp(*WINDOW.start(), *WINDOW.end());
         let limit = i64::try_from(window).expect("a window is small");
-        let mut steps = database.store.waiting_steps(namespace, &found.callables, limit).await?;
+        let callables: Vec<String> =
+            found.callables.iter().map(|(callable, _)| callable.clone()).collect();
+        let mut steps = database.store.waiting_steps(namespace, &callables, limit).await?;
         let more = steps.len() == window;
         steps.sort_by_key(|step| (rank(step), step.message_id));
 
@@ -120,11 +117,11 @@ impl Claims {
         // Before the steps are taken: those that come meanwhile must not pass these by.
         if more {
             // Of those that none was seen of, any may wait beyond the window.
-            for callable in &found.callables {
+            for callable in &callables {
                 left.entry(callable.clone()).or_insert(Rank::FIRST);
             }
         }
-        roster.wait_for(namespace, left);
+        roster.looked(namespace, &found.callables, &left);
         if batch.is_empty() {
             return Ok(());
         }

@@ -64,6 +64,10 @@ impl Stage for EnqueueSteps {
             });
             batch.push(ToEnqueue { ready: item.clone(), to, traceparent });
         }
+        // Before the commit, too: what comes meanwhile does not pass them by.
+        for (namespace, callable, rank) in &waiting {
+            roster.expect(namespace, [(callable.clone(), *rank)]);
+        }
         let enqueued = database.store.enqueue_steps(&batch, actor).await;
         let enqueued = enqueued.inspect_err(|error| self.deliveries.failed(error, &matches))?;
         let mut announcement = Announcement {

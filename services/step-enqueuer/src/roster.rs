@@ -3,7 +3,7 @@
 mod member;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -36,7 +36,17 @@ struct Inner {
     /// Who can run a callable in a namespace.
     able: HashMap<String, HashMap<String, Vec<SessionId>>>,
     /// What may wait in the worker queues, and the first of its ranks: others do not pass it by.
-    waiting: HashMap<String, HashMap<String, Rank>>,
+    waiting: HashMap<String, HashMap<String, Note>>,
+    /// How many notes there have been.
+    notes: u64,
+}
+
+/// That something may wait for a callable.
+#[derive(Clone, Copy)]
+struct Note {
+    first: Rank,
+    /// Which note it is: a look that began before it has not seen what it is about.
+    number: u64,
 }
 
 /// A place for a step that a result may unlock.
@@ -50,8 +60,8 @@ pub struct Kept {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Claimable {
     pub namespace: String,
-    /// Callables of which some may wait, and whose workers may get more.
-    pub callables: Vec<String>,
+    /// Callables of which some may wait, and whose workers may get more; each with the number of its note.
+    pub callables: Vec<(String, u64)>,
     /// How much more, in all.
     pub credit: usize,
 }
@@ -65,8 +75,9 @@ impl Roster {
                 let able = inner.able.entry(namespace.clone()).or_default();
                 able.entry(handler.clone()).or_default().push(session);
             }
-            let handlers = member.handlers.iter().cloned().map(|handler| (handler, Rank::FIRST));
-            inner.waiting.entry(namespace.clone()).or_default().extend(handlers);
+            for handler in &member.handlers {
+                inner.note(namespace, handler, Rank::FIRST);
+            }
         }
         inner.members.insert(session, member);
         drop(inner);
@@ -269,19 +280,20 @@ impl Roster {
         self.claim.wake();
     }
 
-    /// Notes that steps may wait for these callables, and the first of their ranks.
+    /// Notes that steps may wait for these callables, and the first of their ranks; and has them claimed.
     pub fn wait_for(&self, namespace: &str, callables: impl IntoIterator<Item = (String, Rank)>) {
+        self.expect(namespace, callables);
+        self.claim.wake();
+    }
+
+    /// Notes that steps are about to wait.
+    pub fn expect(&self, namespace: &str, callables: impl IntoIterator<Item = (String, Rank)>) {
         let mut inner = self.lock();
-        let inner = &mut *inner;
-        let Some(able) = inner.able.get(namespace) else { return };
-        let waiting = inner.waiting.entry(namespace.to_owned()).or_default();
         for (callable, rank) in callables {
-            if able.contains_key(&callable) {
-                let first = waiting.entry(callable).or_insert(rank);
-                *first = rank.min(*first);
+            if inner.able.get(namespace).is_some_and(|able| able.contains_key(&callable)) {
+                inner.note(namespace, &callable, rank);
             }
         }
-        self.claim.wake();
     }
 
     /// Notes that steps may wait in a namespace, for whatever its workers can run.
@@ -299,13 +311,12 @@ impl Roster {
         namespaces.iter().for_each(|namespace| self.wait_in(namespace, Rank::FIRST));
     }
 
-    /// What may be claimed now, from each namespace. Whoever asks is going to look: it no longer waits,
-    /// unless noted again.
+    /// What may be claimed now, from each namespace. It waits until somebody has [looked](Self::looked):
+    /// nothing passes it by meanwhile.
     pub fn claimable(&self) -> Vec<Claimable> {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
+        let inner = self.lock();
         let mut found = Vec::new();
-        for (namespace, waiting) in &mut inner.waiting {
+        for (namespace, waiting) in &inner.waiting {
             let Some(able) = inner.able.get(namespace) else { continue };
             let free = |callable: &String| -> Vec<SessionId> {
                 let sessions = able.get(callable).into_iter().flatten().copied();
@@ -313,21 +324,42 @@ impl Roster {
             };
             let mut sessions = HashSet::new();
             let mut callables = Vec::new();
-            waiting.retain(|callable, _| {
+            for (callable, note) in waiting {
                 let free = free(callable);
-                if free.is_empty() {
-                    return true;
+                if !free.is_empty() {
+                    sessions.extend(free);
+                    callables.push((callable.clone(), note.number));
                 }
-                sessions.extend(free);
-                callables.push(callable.clone());
-                false
-            });
+            }
             if !callables.is_empty() {
                 let credit = sessions.iter().map(|session| inner.members[session].free()).sum();
                 found.push(Claimable { namespace: namespace.clone(), callables, credit });
             }
         }
         found
+    }
+
+    /// Notes what a look into a queue has left there: the first rank of each callable. What was noted since
+    /// the look began still waits.
+    pub fn looked(
+        &self,
+        namespace: &str,
+        callables: &[(String, u64)],
+        left: &BTreeMap<String, Rank>,
+    ) {
+        let mut inner = self.lock();
+        let Some(waiting) = inner.waiting.get_mut(namespace) else { return };
+        for (callable, number) in callables {
+            let Some(note) = waiting.get_mut(callable) else { continue };
+            match (left.get(callable), note.number == *number) {
+                (Some(first), true) => note.first = *first,
+                (Some(first), false) => note.first = note.first.min(*first),
+                (None, true) => {
+                    waiting.remove(callable);
+                }
+                (None, false) => {}
+            }
+        }
     }
 
     /// What has not been acknowledged in time, and what has taken too long.
@@ -368,7 +400,15 @@ impl Inner {
     /// Whether a step that goes before this rank may wait for a place.
     fn waits_before(&self, namespace: &str, callable: &str, rank: Rank) -> bool {
         let first = self.waiting.get(namespace).and_then(|waiting| waiting.get(callable));
-        first.is_some_and(|first| *first < rank)
+        first.is_some_and(|note| note.first < rank)
+    }
+
+    fn note(&mut self, namespace: &str, callable: &str, rank: Rank) {
+        self.notes += 1;
+        let number = self.notes;
+        let waiting = self.waiting.entry(namespace.to_owned()).or_default();
+        let note = waiting.entry(callable.to_owned()).or_insert(Note { first: rank, number });
+        *note = Note { first: rank.min(note.first), number };
     }
 
     /// Promises the place of a delivery to another step, if the same worker can run it.

@@ -22,12 +22,19 @@ fn member(session: SessionId, handlers: &[&str], credit: usize) -> (Member, Inbo
     (member, inbox)
 }
 
+/// Looks into all queues that may be claimed from, and finds them empty.
+fn look(roster: &Roster) {
+    for found in roster.claimable() {
+        roster.looked(&found.namespace, &found.callables, &BTreeMap::new());
+    }
+}
+
 /// A roster with one worker whose queues have been looked into and found empty.
 fn roster(credit: usize) -> (Roster, Seat, Inbox) {
     let (roster, session) = (Roster::default(), SessionId::new());
     let (member, inbox) = member(session, &["a", "b"], credit);
     roster.join(session, member);
-    roster.claimable();
+    look(&roster);
     (roster, Seat { place: session, session }, inbox)
 }
 
@@ -91,11 +98,14 @@ fn a_fresh_step_does_not_pass_those_that_wait() {
     roster.unreserve(seat);
     let claimable = roster.claimable();
     assert_eq!(claimable.len(), 1);
-    assert_eq!(
-        (claimable[0].callables.as_slice(), claimable[0].credit),
-        (&["a".to_owned()][..], 1)
-    );
-    assert_eq!(roster.reserve("n", "a"), Some(seat));
+    assert_eq!((claimable[0].callables[0].0.as_str(), claimable[0].credit), ("a", 1));
+    // Nor while somebody looks, nor if they wait since the look began.
+    assert_eq!(roster.reserve_fresh("n", "a", any()), None);
+    roster.wait_for("n", [("a".to_owned(), Rank::FIRST)]);
+    roster.looked("n", &claimable[0].callables, &BTreeMap::new());
+    assert_eq!(roster.reserve_fresh("n", "a", any()), None);
+    look(&roster);
+    assert_eq!(roster.reserve_fresh("n", "a", any()), Some(seat));
 }
 
 #[test]
@@ -114,7 +124,7 @@ fn the_worker_with_the_most_room_gets_the_step() {
     let large = SessionId::new();
     let (member, _other) = member(large, &["a"], 5);
     roster.join(large, member);
-    roster.claimable();
+    look(&roster);
     assert_eq!(roster.reserve_fresh("n", "a", any()).map(|seat| seat.place), Some(large));
 }
 
@@ -172,7 +182,7 @@ fn a_step_that_two_results_unlock_gets_one_place() {
     let session = SessionId::new();
     let (member, _other) = member(session, &["c"], 1);
     roster.join(session, member);
-    roster.claimable();
+    look(&roster);
     let (task, id) = (task_at_hand(), TaskId::new());
     let mut wanted = HashSet::new();
     let kept: Vec<_> = [1, 2]
@@ -200,7 +210,7 @@ fn an_unlocked_step_does_not_pass_what_goes_before_it() {
     roster.reserve("n", "a");
     roster.hold(vec![(seat, step.clone())]);
     let kept = |waiting| {
-        roster.claimable();
+        look(&roster);
         roster.wait_for("n", [("a".to_owned(), waiting), ("b".to_owned(), waiting)]);
         let kept = roster.reserve_next(seat.session, &step.held, &mut HashSet::new());
         kept.iter().for_each(|kept| roster.unreserve(kept.seat));

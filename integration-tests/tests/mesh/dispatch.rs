@@ -1,0 +1,119 @@
+//! Which step goes next, and to whom.
+
+use std::time::Duration;
+
+use tasker_client::{Client, NewTask, v1::ResultVerdict};
+use tasker_integration_tests::{Mesh, Session, success, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const YAML: &str = "{namespace: dispatch, name: chain, version: 1.0.0, steps: [
+    {name: first, handler: {callable: any}},
+    {name: second, handler: {callable: any}, dependencies: [first]},
+    {name: third, handler: {callable: any}, dependencies: [second]}]}";
+
+in_both_shapes![
+    the_place_that_a_result_frees_goes_to_the_step_that_it_unlocks,
+    larger_priorities_go_first_then_older_tasks_whoever_has_begun,
+    a_worker_that_drains_gets_no_next_step,
+];
+
+async fn register(client: &Client) {
+    client.register_template(YAML).await.unwrap();
+}
+
+async fn submit(client: &Client, priority: i32) -> String {
+    let task = NewTask::of("dispatch", "chain").priority(priority);
+    client.create_task(task).await.unwrap().task_id
+}
+
+/// A worker that may hold one delivery.
+async fn session(mesh: &Mesh) -> Session {
+    let hello = Session::hello("one_at_a_time", "dispatch", &["any"], 1);
+    Session::open(mesh.channel().await, hello).await.unwrap()
+}
+
+/// Takes the next delivery and reports its result. Says which step of which task it was.
+async fn run(session: &mut Session) -> (String, String) {
+    let delivery = session.take().await;
+    let verdict = session.report(success(&delivery.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    (delivery.task_id, delivery.step_name)
+}
+
+async fn until_waiting(mesh: &Mesh, steps: i64) {
+    let ledger = mesh.ledger().await;
+    let count = "SELECT count(*) FROM pgmq.q_worker_dispatch_queue";
+    until("the steps wait", PATIENCE, async || (ledger.number(count).await == steps).then_some(()))
+        .await;
+}
+
+async fn the_place_that_a_result_frees_goes_to_the_step_that_it_unlocks(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client).await;
+    let mut session = session(mesh).await;
+    let task = submit(&client, 0).await;
+    for (step, parent) in [("first", None), ("second", Some("first")), ("third", Some("second"))] {
+        let delivery = session.take().await;
+        assert_eq!((delivery.task_id.as_str(), delivery.step_name.as_str()), (task.as_str(), step));
+        let parents: Vec<_> = delivery.dependency_results.keys().map(String::as_str).collect();
+        assert_eq!(parents, parent.into_iter().collect::<Vec<_>>());
+        assert_eq!(delivery.context.unwrap().data.as_ref(), b"{}");
+        session.report(success(&delivery.delivery_token, "1")).await;
+    }
+    client.wait_for_task(&task, PATIENCE).await.unwrap();
+    session.drain().await;
+    // Only the first step has passed a queue.
+    let ledger = mesh.ledger().await;
+    let sent = "SELECT last_value FROM pgmq.q_orchestration_ready_steps_msg_id_seq";
+    assert_eq!(ledger.number(sent).await, 1);
+    ledger.histories_hold().await;
+    ledger.nothing_is_left().await;
+}
+
+async fn larger_priorities_go_first_then_older_tasks_whoever_has_begun(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client).await;
+    let mut session = session(mesh).await;
+    let begun = submit(&client, 0).await;
+    let delivery = session.take().await;
+    assert_eq!(delivery.task_id, begun);
+    let younger = submit(&client, 0).await;
+    let urgent = submit(&client, 7).await;
+    until_waiting(mesh, 2).await;
+
+    session.report(success(&delivery.delivery_token, "1")).await;
+    let mut order = Vec::new();
+    for _ in 0..8 {
+        order.push(run(&mut session).await);
+    }
+    let step = |task: &String, step: &str| (task.clone(), step.to_owned());
+    assert_eq!(
+        order,
+        [
+            step(&urgent, "first"),
+            step(&urgent, "second"),
+            step(&urgent, "third"),
+            step(&begun, "second"),
+            step(&begun, "third"),
+            step(&younger, "first"),
+            step(&younger, "second"),
+            step(&younger, "third"),
+        ]
+    );
+}
+
+async fn a_worker_that_drains_gets_no_next_step(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client).await;
+    let mut draining = session(mesh).await;
+    let task = submit(&client, 0).await;
+    let delivery = draining.take().await;
+    draining.say_that_it_drains().await;
+    assert_eq!(
+        draining.report(success(&delivery.delivery_token, "1")).await,
+        ResultVerdict::Committed
+    );
+    let mut other = session(mesh).await;
+    assert_eq!(run(&mut other).await, (task.clone(), "second".to_owned()));
+    assert_eq!(run(&mut other).await, (task, "third".to_owned()));
+}
