@@ -96,7 +96,8 @@ impl Database {
 
     /// Whether autovacuum may run: its transactions are counted like any.
     pub async fn tidy_by_itself(&self, on: bool) -> Result<()> {
-        let set = if on { "ALTER SYSTEM RESET autovacuum" } else { "ALTER SYSTEM SET autovacuum = off" };
+        let set =
+            if on { "ALTER SYSTEM RESET autovacuum" } else { "ALTER SYSTEM SET autovacuum = off" };
         sqlx::raw_sql(set).execute(&self.0).await?;
         sqlx::raw_sql("SELECT pg_reload_conf()").execute(&self.0).await?;
         Ok(())

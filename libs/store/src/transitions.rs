@@ -52,17 +52,17 @@ impl Store {
         let mut line = self.relaxed_lines.take().await?;
         let rows = sqlx::query!(
             r#"SELECT transition_id AS "id!", occurred_at AS "occurred_at!", actor AS "actor!", reason,
-                events AS "events!: Vec<String>", name, attempt
+                events AS "events!: Vec<String>", attempt,
+                (SELECT name FROM steps WHERE (task_id, ordinal) = ($1, happened.ordinal)) AS name
             FROM (
                 SELECT transition_id, occurred_at, actor, reason, events::text[] AS events,
-                    NULL AS name, NULL::integer AS attempt
+                    NULL::integer AS ordinal, NULL::integer AS attempt
                 FROM task_transitions WHERE task_id = $1 AND transition_id > $2
                   -- An hour to either side, since clocks are set.
                   AND occurred_at BETWEEN $4::timestamptz - interval '1 hour' AND now() + interval '1 hour'
                 UNION ALL
-                SELECT transition_id, occurred_at, actor, reason, events::text[], steps.name,
-                    step_transitions.attempt
-                FROM step_transitions JOIN steps USING (task_id, ordinal)
+                SELECT transition_id, occurred_at, actor, reason, events::text[], ordinal, attempt
+                FROM step_transitions
                 WHERE task_id = $1 AND transition_id > $2
                   AND occurred_at BETWEEN $4::timestamptz - interval '1 hour' AND now() + interval '1 hour'
             ) AS happened

@@ -55,6 +55,8 @@ impl Undeliverable {
 pub struct Match {
     pub held: Held,
     pub seat: Seat,
+    /// The delivery whose result frees the place, if it is one that is still held.
+    pub freed_by: Option<Uuid>,
     pub task: Arc<TaskAtHand>,
     pub traceparent: String,
     /// What it carries, if that is known.
@@ -218,6 +220,9 @@ impl Deliveries {
     /// Frees places that were promised. What may have been started there goes back.
     pub fn give_back(&self, matches: &[Match], may_have_started: bool) {
         for found in matches {
+            if let Some(delivery) = found.freed_by {
+                self.roster.keep(found.seat.place, delivery);
+            }
             self.roster.unreserve(found.seat);
         }
         let held: Vec<_> = matches.iter().map(|found| (found.seat.session, found.held)).collect();

@@ -50,6 +50,7 @@ impl Stage for EnqueueSteps {
                 let found = Match {
                     held: Held { task_id: item.task_id, ordinal: item.ordinal, delivery_id },
                     seat,
+                    freed_by: None,
                     task: TaskAtHand::new(template.clone(), item.priority),
                     traceparent: traceparent.clone(),
                     // With nothing of parents: it has none.

@@ -1,10 +1,13 @@
 //! Results go to result-processor; if it cannot be reached, into its queue, behind the same fence.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tasker_api::{
     mesh::v1::{
-        SubmitStepResultsRequest, SubmitStepResultsResponse,
+        StartedStep, SubmitStepResultsRequest, SubmitStepResultsResponse,
         result_processor_service_client::ResultProcessorServiceClient,
     },
     v1::{ResultVerdict, ResultVerdictFor},
@@ -53,13 +56,14 @@ impl Stage for ForwardResults {
     }
 
     async fn apply(&self, items: &[Submission]) -> Result<Vec<Forwarded>, StoreError> {
+        let mut next = Vec::new();
         if self.makes_calls {
             let mut wanted = HashSet::new();
             let keep = |item: &Submission| item.keep_places(&self.deliveries, &mut wanted);
-            let next: Vec<Next> = items.iter().map(keep).collect();
+            next = items.iter().map(keep).collect();
             match self.call(items, &next).await {
                 Ok(answer) if answer.verdicts.len() == items.len() => {
-                    return Ok(forwarded(answer, next));
+                    return Ok(self.forwarded(answer, next));
                 }
                 Ok(_) => tracing::error!("result-processor did not answer each result"),
                 Err(status) => {
@@ -71,6 +75,9 @@ impl Stage for ForwardResults {
             }
         }
         let queued = self.queue(items).await;
+        // Not before: the same rows are locked there, so a call that may still go on has ended by now, or
+        // finds its results taken. Only then is it known what has begun.
+        drop(next);
         let verdicts = queued.inspect_err(|error| self.deliveries.database.noticed(error))?;
         let nothing = |verdict| Forwarded { verdict, next: Next::none(&self.deliveries) };
         Ok(verdicts.into_iter().map(nothing).collect())
@@ -107,6 +114,22 @@ impl ForwardResults {
         }
     }
 
+    /// Each verdict with what its result has unlocked.
+    fn forwarded(&self, answer: SubmitStepResultsResponse, next: Vec<Next>) -> Vec<Forwarded> {
+        let mut started: HashMap<String, StartedStep> =
+            answer.started.into_iter().map(|step| (step.delivery_id.clone(), step)).collect();
+        let forwarded = |(verdict, mut next): (ResultVerdictFor, Next)| {
+            if verdict.verdict() == ResultVerdict::Committed {
+                next.begin(&mut started);
+                Forwarded { verdict, next }
+            } else {
+                // Of a try before, whose answer was lost, something may have begun: dropped, it goes back.
+                Forwarded { verdict, next: Next::none(&self.deliveries) }
+            }
+        };
+        answer.verdicts.into_iter().zip(next).map(forwarded).collect()
+    }
+
     async fn queue(&self, items: &[Submission]) -> Result<Vec<ResultVerdictFor>, StoreError> {
         let checked: Vec<_> = items.iter().map(|item| result::check(item.result.clone())).collect();
         let good: Vec<ToQueue> = checked.iter().flatten().cloned().map(to_queue).collect();
@@ -124,16 +147,6 @@ impl ForwardResults {
         };
         Ok(items.iter().zip(&checked).map(verdict).collect())
     }
-}
-
-/// Each verdict with what its result has unlocked.
-fn forwarded(answer: SubmitStepResultsResponse, mut next: Vec<Next>) -> Vec<Forwarded> {
-    for step in &answer.started {
-        // In the place of one of them.
-        next.iter_mut().for_each(|next| next.begin(step));
-    }
-    let pairs = answer.verdicts.into_iter().zip(next);
-    pairs.map(|(verdict, next)| Forwarded { verdict, next }).collect()
 }
 
 fn of(verdict: Verdict) -> ResultVerdict {

@@ -1,7 +1,7 @@
 //! The steps that a result unlocks begin at once, where workers have places for them: in the commit
 //! that takes the result.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tasker_api::{
     DeliveryToken,
@@ -60,9 +60,14 @@ impl Submission {
                     ordinal: kept.ordinal.0,
                     delivery_id: Uuid::now_v7(),
                 };
-                let (seat, task) = (kept.seat, kept.task);
-                let traceparent = String::new();
-                next.matches.push(Match { held, seat, task, traceparent, content });
+                next.matches.push(Match {
+                    held,
+                    seat: kept.seat,
+                    freed_by: kept.freed_by,
+                    task: kept.task,
+                    traceparent: String::new(),
+                    content,
+                });
             }
         }
         next
@@ -86,24 +91,12 @@ impl Next {
         self.matches.iter().map(place).collect()
     }
 
-    /// Notes a step that has begun, if that was in one of these places.
-    pub fn begin(&mut self, step: &mesh::StartedStep) {
-        let id = step.delivery_id.parse();
-        let place = self.matches.iter_mut().find(|found| Ok(found.held.delivery_id) == id);
-        let Some(place) = place else { return };
-        let span = tracing::info_span!(
-            "step.start",
-            task.id = %place.held.task_id,
-            step.ordinal = place.held.ordinal,
-            namespace = place.task.template.namespace,
-        );
-        place.traceparent = TraceContext::through(&step.traceparent, &span);
-        self.started.push(Started {
-            held: place.held,
-            name: step.name.clone(),
-            attempt: step.attempt,
-            max_attempts: step.max_attempts,
-        });
+    /// Notes the steps that have begun in these places. `started` are all, by their deliveries.
+    pub fn begin(&mut self, started: &mut HashMap<String, mesh::StartedStep>) {
+        for place in &mut self.matches {
+            let step = started.remove(&place.held.delivery_id.to_string());
+            self.started.extend(step.map(|step| begun(place, step)));
+        }
     }
 
     /// Adds the places of another.
@@ -112,12 +105,38 @@ impl Next {
         self.started.append(&mut other.started);
     }
 
+    /// Takes the places at one worker out.
+    pub fn split_off(&mut self, place: SessionId) -> Self {
+        let mut taken = Self::none(&self.deliveries);
+        let matches = std::mem::take(&mut self.matches);
+        (taken.matches, self.matches) =
+            matches.into_iter().partition(|found| found.seat.place == place);
+        let ids: HashSet<Uuid> = taken.matches.iter().map(|found| found.held.delivery_id).collect();
+        let started = std::mem::take(&mut self.started);
+        (taken.started, self.started) =
+            started.into_iter().partition(|step| ids.contains(&step.held.delivery_id));
+        taken
+    }
+
     /// Delivers what has begun, and gives the other places back.
     pub async fn deliver(mut self) {
         let (started, matches) =
             (std::mem::take(&mut self.started), std::mem::take(&mut self.matches));
         self.deliveries.deliver(started, matches).await;
     }
+}
+
+/// A step that has begun in a place.
+fn begun(place: &mut Match, step: mesh::StartedStep) -> Started {
+    let span = tracing::info_span!(
+        "step.start",
+        task.id = %place.held.task_id,
+        step.ordinal = place.held.ordinal,
+        namespace = place.task.template.namespace,
+    );
+    place.traceparent = TraceContext::through(&step.traceparent, &span);
+    let mesh::StartedStep { name, attempt, max_attempts, .. } = step;
+    Started { held: place.held, name, attempt, max_attempts }
 }
 
 impl Drop for Next {

@@ -53,6 +53,8 @@ struct Note {
 pub struct Kept {
     pub ordinal: Ordinal,
     pub seat: Seat,
+    /// The delivery that is there now, if its result frees the place.
+    pub freed_by: Option<Uuid>,
     pub task: Arc<TaskAtHand>,
 }
 
@@ -134,8 +136,8 @@ impl Roster {
     }
 
     /// Keeps places for the steps that a result may unlock, but for those in `wanted`, and unless steps
-    /// that go before them wait for such places. The result's own place is the first: once it is
-    /// answered, that is free.
+    /// that go before them wait for such places. The result's own place, free once it is answered, is for a
+    /// step that waits for this result alone; whether others are unlocked is not known.
     pub fn reserve_next(
         &self,
         session: SessionId,
@@ -160,13 +162,13 @@ impl Roster {
             {
                 continue;
             }
-            let seat = match inner.pass_on(session, own, namespace, callable) {
-                Some(seat) => Some(seat),
-                None => inner.reserve(namespace, callable),
-            };
+            let alone = next.dependencies.len() == 1;
+            let freed = (alone.then(|| inner.pass_on(session, own, namespace, callable))).flatten();
+            let seat = freed.or_else(|| inner.reserve(namespace, callable));
             if let Some(seat) = seat {
                 wanted.insert((held.task_id, *ordinal));
-                kept.push(Kept { ordinal: *ordinal, seat, task: task.clone() });
+                let freed_by = freed.map(|_| own);
+                kept.push(Kept { ordinal: *ordinal, seat, freed_by, task: task.clone() });
             }
         }
         kept

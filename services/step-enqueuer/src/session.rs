@@ -277,6 +277,11 @@ impl Session {
                     Err(_) => failed.cancel(),
                 }
             }
+            // Other workers do not wait for this one to read its answers.
+            let own = unlocked.as_mut().map(|unlocked| unlocked.split_off(id));
+            if let Some(others) = unlocked {
+                others.deliver().await;
+            }
             if !verdicts.is_empty() {
                 let ack = Message::ResultsAck(ResultsAck { verdicts });
                 // Whoever has gone sends them again.
@@ -284,8 +289,8 @@ impl Session {
             }
             // After the answer: no delivery overtakes what made room for it.
             roster.release(id, done);
-            if let Some(unlocked) = unlocked {
-                unlocked.deliver().await;
+            if let Some(own) = own {
+                own.deliver().await;
             }
         });
         Ok(())

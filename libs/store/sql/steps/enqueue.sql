@@ -1,12 +1,15 @@
 -- Puts ready steps into their worker queues: Enqueue. Those with a delivery go to a connected
 -- worker at once, without a second queue: Enqueue, Start.
 -- A message whose step may not be enqueued any more is taken all the same: nothing is left to do.
-WITH taken AS (
-    DELETE FROM pgmq.q_orchestration_ready_steps AS message
-    USING unnest($1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::uuid[], $6::bigint[], $7::text[])
+WITH deleted AS (
+    -- By an array: a join believes that the queue is empty, and reads it whole.
+    DELETE FROM pgmq.q_orchestration_ready_steps WHERE msg_id = ANY($1::bigint[]) RETURNING msg_id
+), taken AS (
+    SELECT item.*
+    FROM unnest($1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::uuid[], $6::bigint[], $7::text[])
         AS item (message_id, task_id, ordinal, delivery_id, session_id, timeout_ms, traceparent)
-    WHERE message.msg_id = item.message_id
-    RETURNING item.*
+    -- Within CASE it is looked up in a hash, and not joined.
+    WHERE CASE WHEN message_id IN (SELECT msg_id FROM deleted) THEN true END
 ), locked AS (
     SELECT taken.*, tasks.template_id, tasks.namespace, tasks.priority
     FROM taken JOIN tasks USING (task_id)

@@ -10,7 +10,8 @@ WITH locked AS (
 ), freed AS (
     -- A worker that came back in another session keeps its lease.
     DELETE FROM leases USING locked
-    WHERE (leases.task_id, leases.ordinal) = (locked.task_id, locked.ordinal)
+    WHERE leases.task_id = ANY($1)
+      AND (leases.task_id, leases.ordinal) = (locked.task_id, locked.ordinal)
       AND leases.delivery_id = locked.delivery_id
       AND (locked.session_id IS NULL OR leases.session_id = locked.session_id)
     RETURNING locked.*
@@ -25,12 +26,14 @@ WITH locked AS (
 ), waiting AS (
     SELECT namespace,
         array_agg(jsonb_build_object('task_id', moved.task_id, 'ordinal', moved.ordinal,
-            'template_id', template_id, 'priority', priority, 'callable', callable)) AS messages,
+            'template_id', template_id, 'priority', priority, 'callable', (
+                SELECT callable FROM template_steps AS declared
+                WHERE (declared.template_id, declared.ordinal) = (tasks.template_id, moved.ordinal)
+            ))) AS messages,
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
     FROM moved
     JOIN tasks USING (task_id)
     JOIN task_details USING (task_id)
-    JOIN template_steps USING (template_id, ordinal)
     GROUP BY namespace
 ), queued AS MATERIALIZED (
     SELECT namespace, count(message_id) AS messages

@@ -8,9 +8,10 @@ WITH taken AS (
         USING (message_id)
 ), locked AS (
     -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
+    -- Its steps are not joined here: through the task, each would be looked for among all of them.
     SELECT taken.*, tasks.watched
-    FROM taken JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)
-    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
+    FROM taken JOIN tasks USING (task_id)
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
 ), moved AS (
     UPDATE steps
     SET state = step_state_after(steps.state, 'Start'), attempt = attempt + 1,

@@ -1,11 +1,14 @@
 -- Ends tasks in which nothing moves any more, or says why they rest: AllStepsSuccessful,
 -- PermanentFailure, NoDependenciesReady; NoStepsFound for a task without steps.
 -- A message whose task has moved on is taken all the same: nothing is left to do.
-WITH taken AS (
-    DELETE FROM pgmq.q_orchestration_task_finalizations AS message
-    USING unnest($1::bigint[], $2::uuid[]) AS item (message_id, task_id)
-    WHERE message.msg_id = item.message_id
-    RETURNING item.task_id
+WITH deleted AS (
+    -- By an array: a join believes that the queue is empty, and reads it whole.
+    DELETE FROM pgmq.q_orchestration_task_finalizations WHERE msg_id = ANY($1::bigint[]) RETURNING msg_id
+), taken AS (
+    SELECT item.task_id
+    FROM unnest($1::bigint[], $2::uuid[]) AS item (message_id, task_id)
+    -- Within CASE it is looked up in a hash, and not joined.
+    WHERE CASE WHEN message_id IN (SELECT msg_id FROM deleted) THEN true END
 ), judged AS MATERIALIZED (
     SELECT task_id, (CASE
         WHEN state = 'initializing' AND total = 0 THEN 'NoStepsFound'

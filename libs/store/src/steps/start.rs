@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// How many steps of a namespace wait for workers; counted no further than `at_most` in each of its
-    /// two queues, of which all namespaces share the first.
+    /// two queues.
     ///
     /// # Errors
     /// The database is not available.
@@ -85,10 +85,12 @@ impl Store {
         let queue = worker_queue(namespace)?;
         // The name has been checked: it cannot be anything but a table of PGMQ.
         let sql = format!(
-            "SELECT (SELECT count(*) FROM (SELECT FROM pgmq.q_orchestration_ready_steps LIMIT $1) AS ready)
+            "SELECT (SELECT count(*) FROM (
+                    SELECT FROM pgmq.q_orchestration_ready_steps
+                    WHERE message->>'namespace' = $2 LIMIT $1) AS ready)
                 + (SELECT count(*) FROM (SELECT FROM pgmq.q_{queue} LIMIT $1) AS waiting)"
         );
-        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(at_most);
+        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(at_most).bind(namespace);
         Ok(count.fetch_one(&self.relaxed).await?)
     }
 
