@@ -13,6 +13,9 @@ pub struct Arguments {
     /// The core figures in less than a minute: latency, floors, throughput, idle.
     #[arg(long)]
     pub quick: bool,
+    /// Sets a field of the services' configuration, such as `result_processor.lanes=2`
+    #[arg(long = "with", value_name = "FIELD=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
     /// Also writes the figures to this file, as one JSON object.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -161,4 +164,9 @@ impl Arguments {
     pub fn compared(&self) -> Duration {
         Duration::from_secs(self.compared_seconds)
     }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (field, value) = text.split_once('=').ok_or("give a field, = and its value")?;
+    Ok((field.to_owned(), value.to_owned()))
 }

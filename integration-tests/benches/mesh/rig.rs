@@ -57,7 +57,11 @@ impl Rig {
         let database = Database::connect(&url).await?;
         let cores = std::thread::available_parallelism()?;
         println!("{cores} cores, {}", database.describe().await?);
-        let mesh = Mesh::setup().database(&url).with("telemetry.log_filter", "warn").start().await;
+        let mut setup = Mesh::setup().database(&url).with("telemetry.log_filter", "warn");
+        for (field, value) in &arguments.settings {
+            setup = setup.with(field, value);
+        }
+        let mesh = setup.start().await;
         let client = mesh.client();
         for template in ["linear", "diamond", "tree"] {
             client.register_template(example(template)).await?;
