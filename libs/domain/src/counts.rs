@@ -1,7 +1,7 @@
 //! How many of a task's steps are where.
 
 /// Kept with the task and changed with each step, so that nothing reads the graph again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct StepCounts {
     /// All of them.
     pub total: i32,

@@ -1,0 +1,208 @@
+//! One task as the tables and queues hold it.
+
+use std::collections::BTreeMap;
+
+use tasker_domain::{StepCounts, StepEvent, StepState, TaskEvent, TaskState};
+
+/// What one commit changes as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Database {
+    pub(crate) task: TaskState,
+    pub(crate) counts: StepCounts,
+    /// By ordinal; those that no decision has chosen are not there.
+    pub(crate) steps: Vec<Option<Step>>,
+    pub(crate) leases: BTreeMap<usize, Lease>,
+    /// In all queues together, each with how often it is there.
+    messages: BTreeMap<Message, u8>,
+    /// By step, how many deliveries have had an id. Services make them: no crash sets them back.
+    pub(crate) minted: Vec<u8>,
+    /// What became of each delivery. Nothing reads it but the promises.
+    pub(crate) fates: BTreeMap<Delivery, Fate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Step {
+    pub(crate) state: StepState,
+    pub(crate) unmet_dependencies: u8,
+    pub(crate) attempt: u8,
+    pub(crate) delivery: Option<Delivery>,
+    pub(crate) accepted: Option<Delivery>,
+    /// What was taken and is not judged yet.
+    pub(crate) result: Option<Outcome>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Lease {
+    pub(crate) delivery: Delivery,
+    pub(crate) session: Session,
+}
+
+/// A worker's nth session. A worker lives in its newest; the others have expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Session {
+    pub(crate) worker: usize,
+    pub(crate) nth: u8,
+}
+
+/// The fence: a step's nth, and never another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Delivery {
+    pub(crate) step: usize,
+    pub(crate) nth: u8,
+}
+
+/// What a queue may hold.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Message {
+    /// In `orchestration_ready_steps`.
+    Ready(usize),
+    /// In a worker queue.
+    Enqueued(usize),
+    /// In `orchestration_step_results`.
+    Result(Delivery, Outcome),
+    /// In `orchestration_task_finalizations`.
+    Finalization,
+}
+
+/// What a worker answers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Outcome {
+    /// With the steps that it chooses, if it decides.
+    Success { chosen: Vec<usize> },
+    /// Whether it may be tried again is said, too.
+    Failure { retryable: bool },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Fate {
+    /// A worker may still answer for it.
+    Held,
+    /// Its result was taken.
+    Taken,
+    /// It was taken from its worker, and the attempt counts.
+    Lost,
+    /// It went back and costs nothing, or a crash has undone it.
+    Returned,
+    /// It belongs to a life of its step that an operator has ended.
+    Past,
+    /// Its result was taken twice, or after it was taken from its worker. Never.
+    TakenWrongly,
+}
+
+impl Database {
+    pub(crate) fn before_birth(steps: usize) -> Self {
+        Self {
+            task: TaskState::Pending,
+            counts: StepCounts::default(),
+            steps: vec![None; steps],
+            leases: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            minted: vec![0; steps],
+            fates: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.messages.keys()
+    }
+
+    pub(crate) fn has(&self, message: &Message) -> bool {
+        self.messages.contains_key(message)
+    }
+
+    pub(crate) fn send(&mut self, message: Message) {
+        *self.messages.entry(message).or_default() += 1;
+    }
+
+    /// Deletes a message. Who finds it gone has nothing to do.
+    pub(crate) fn take(&mut self, message: &Message) -> bool {
+        let Some(copies) = self.messages.get_mut(message) else { return false };
+        *copies -= 1;
+        if *copies == 0 {
+            self.messages.remove(message);
+        }
+        true
+    }
+
+    /// Where a step stands, if it was born.
+    pub(crate) fn state(&self, step: usize) -> Option<StepState> {
+        self.steps[step].as_ref().map(|step| step.state)
+    }
+
+    /// Whether every one of these events may come, one after the other.
+    pub(crate) fn allows(&self, step: usize, events: &[StepEvent]) -> bool {
+        let state = self.state(step);
+        events.iter().try_fold(state, |at, event| Some(at?.after(*event).ok())).flatten().is_some()
+    }
+
+    /// Moves a step, which was born, by the real machine.
+    pub(crate) fn move_step(&mut self, step: usize, event: StepEvent) -> &mut Step {
+        let step = self.steps[step].as_mut().expect("a statement moves only what is there");
+        step.state = step.state.after(event).expect("a statement asks before it moves a step");
+        if !step.state.is_being_judged() {
+            step.result = None;
+        }
+        step
+    }
+
+    /// Moves the task by the real machine.
+    pub(crate) fn move_task(&mut self, event: TaskEvent) {
+        self.task = self.task.after(event).expect("a statement asks before it moves a task");
+    }
+
+    /// Moves the task on from `evaluating_results` as its counts say; if nothing moves any more, it is
+    /// the finalizer's turn.
+    pub(crate) fn evaluate(&mut self) {
+        match TaskEvent::judged(&self.counts) {
+            event @ (TaskEvent::ReadyStepsFound
+            | TaskEvent::StepsStillInProcess
+            | TaskEvent::RetryPending) => self.move_task(event),
+            _ => self.send(Message::Finalization),
+        }
+    }
+
+    /// Stores the result of a delivery until it is judged, with the message that says so.
+    pub(crate) fn queue_result(&mut self, delivery: Delivery, outcome: Outcome) {
+        if let Some(step) = &mut self.steps[delivery.step] {
+            step.accepted = Some(delivery);
+            step.result = Some(outcome.clone());
+        }
+        self.send(Message::Result(delivery, outcome));
+    }
+
+    /// An id that no delivery has had.
+    pub(crate) fn mint(&mut self, step: usize) -> Delivery {
+        self.minted[step] += 1;
+        Delivery { step, nth: self.minted[step] }
+    }
+
+    /// Gives a step, which waits for a worker, to one: Start.
+    pub(crate) fn begin(&mut self, step: usize, session: Session) {
+        let delivery = self.mint(step);
+        let started = self.move_step(step, StepEvent::Start);
+        started.attempt += 1;
+        started.delivery = Some(delivery);
+        let other = self.leases.insert(step, Lease { delivery, session });
+        assert_eq!(other, None, "a step has one lease");
+        self.fates.insert(delivery, Fate::Held);
+    }
+
+    /// Takes a step from its worker, if it is at one.
+    pub(crate) fn end_lease(&mut self, step: usize, fate: Fate) {
+        self.leases.remove(&step);
+        let delivery = self.steps[step].as_mut().and_then(|step| step.delivery.take());
+        if let Some(delivery) = delivery {
+            self.fates.insert(delivery, fate);
+        }
+    }
+
+    /// Takes the result of a delivery, which ends its lease.
+    pub(crate) fn accept(&mut self, delivery: Delivery) {
+        let held = self.fates.get(&delivery) == Some(&Fate::Held);
+        self.end_lease(delivery.step, Fate::Lost);
+        self.fates.insert(delivery, if held { Fate::Taken } else { Fate::TakenWrongly });
+        if let Some(step) = &mut self.steps[delivery.step] {
+            step.accepted = Some(delivery);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `tasks/create.sql`
+
+use tasker_domain::{StepState, TaskEvent};
+
+use super::Rules;
+use crate::database::{Database, Message, Step};
+
+/// Gives birth to the task with the steps that need no decision.
+pub(crate) fn create(rules: &Rules) -> Database {
+    let mut database = Database::before_birth(rules.graph.len());
+    database.move_task(TaskEvent::Start);
+    let with_it = (0..rules.graph.len()).filter(|step| rules.graph.is_born_with_the_task(*step));
+    for step in with_it {
+        lay_out(&mut database, rules, step);
+    }
+    database.move_task(TaskEvent::ReadyStepsFound);
+    database
+}
+
+/// Gives birth to a step, which waits for those of its parents that there are and that are not satisfied.
+pub(super) fn lay_out(database: &mut Database, rules: &Rules, step: usize) {
+    let parents = rules.graph.parents(step).iter();
+    let unmet = parents.filter(|parent| {
+        database.state(**parent).is_some_and(|state| !state.satisfies_dependants())
+    });
+    let unmet_dependencies = u8::try_from(unmet.count()).expect("the graphs are small");
+    database.steps[step] = Some(Step {
+        state: StepState::Pending,
+        unmet_dependencies,
+        attempt: 0,
+        delivery: None,
+        accepted: None,
+        result: None,
+    });
+    database.counts.total += 1;
+    if unmet_dependencies == 0 {
+        database.counts.ready += 1;
+        database.send(Message::Ready(step));
+    }
+}

@@ -1,0 +1,25 @@
+//! `steps/enqueue.sql`
+
+use tasker_domain::{StepEvent, TaskEvent};
+
+use crate::database::{Database, Message, Session};
+
+/// Puts a ready step into its worker queue, or gives it to a connected worker at once.
+pub(crate) fn enqueue(database: &mut Database, step: usize, place: Option<Session>) {
+    let taken = database.take(&Message::Ready(step));
+    let unlocked = database.steps[step].as_ref().is_some_and(|step| step.unmet_dependencies == 0);
+    let task = database.task.after(TaskEvent::StepsEnqueued);
+    if !taken || !unlocked || task.is_err() || !database.allows(step, &[StepEvent::Enqueue]) {
+        return;
+    }
+    database.move_step(step, StepEvent::Enqueue);
+    match place {
+        Some(session) => database.begin(step, session),
+        None => database.send(Message::Enqueued(step)),
+    }
+    database.counts.ready -= 1;
+    database.counts.in_flight += 1;
+    if database.counts.ready == 0 {
+        database.move_task(TaskEvent::StepsEnqueued);
+    }
+}

@@ -1,0 +1,51 @@
+//! `tasks/reconcile.sql`
+
+use tasker_domain::{StepState, TaskState};
+
+use crate::database::{Database, Message};
+
+/// Sends again what a queue has lost.
+pub(crate) fn reconcile(database: &mut Database) {
+    for message in forgotten(database) {
+        database.send(message);
+    }
+}
+
+/// What should be in a queue and is not. Nothing, unless a message was lost.
+pub(crate) fn forgotten(database: &Database) -> Vec<Message> {
+    // A blocked task rests: it has no message.
+    if database.task.is_end() || database.task == TaskState::BlockedByFailures {
+        return Vec::new();
+    }
+    let of_steps = (0..database.steps.len()).filter_map(|step| of_step(database, step));
+    let finalization =
+        (database.task == TaskState::EvaluatingResults).then_some(Message::Finalization);
+    let missing = finalization.filter(|message| !database.has(message));
+    of_steps.chain(missing).collect()
+}
+
+fn of_step(database: &Database, step: usize) -> Option<Message> {
+    let row = database.steps[step].as_ref()?;
+    match row.state {
+        StepState::Pending => {
+            let ready = row.unmet_dependencies == 0 && database.task == TaskState::EnqueuingSteps;
+            ready.then_some(Message::Ready(step)).filter(|message| !database.has(message))
+        }
+        StepState::Enqueued => {
+            Some(Message::Enqueued(step)).filter(|message| !database.has(message))
+        }
+        StepState::EnqueuedForOrchestration | StepState::EnqueuedAsErrorForOrchestration => {
+            let of_it =
+                |message: &Message| matches!(message, Message::Result(of, _) if of.step == step);
+            let result = row.accepted.zip(row.result.clone());
+            let missing = result.filter(|_| !database.messages().any(of_it));
+            missing.map(|(delivery, outcome)| Message::Result(delivery, outcome))
+        }
+        StepState::InProgress
+        | StepState::WaitingForRetry
+        | StepState::Complete
+        | StepState::Error
+        | StepState::Cancelled
+        | StepState::ResolvedManually => None,
+    }
+}
