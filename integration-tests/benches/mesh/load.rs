@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::{
     arrivals::arrivals,
     latency::{self, add_quantiles, micros, one_since},
+    processes,
     report::Report,
     rig::Rig,
     sustained::{self, STEPS},
@@ -23,16 +24,32 @@ const FOLLOWED_PER_S: f64 = 50.0;
 const IDLE: usize = 100;
 
 /// Linear tasks arrive in an open loop. Times are from a task's scheduled arrival to its completion
-/// received through WatchTask, as in an idle mesh.
+/// received through WatchTask, as in an idle mesh. What a step costs at each load is told, too: the smaller
+/// the batches, the more.
 pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
     let maximum = sustained::maximum(rig).await?.steps_per_s;
     report.section("load: one task among others, in an open loop, from its scheduled arrival");
     for percent in PERCENTS {
         let tasks_per_s = maximum * f64::from(percent) / 100.0 / STEPS;
-        let times = open_loop(rig, tasks_per_s).await?;
+        let name = format!("load_{percent}_percent");
+        rig.settled().await;
+        let (before, cpu) = (rig.database.counters().await?, rig.processes()?.cpu()?);
+        let (times, tasks) = open_loop(rig, tasks_per_s).await?;
         sustained::drained(rig).await?;
-        report.add(&format!("load_{percent}_percent_tasks_per_s"), tasks_per_s);
-        add_quantiles(report, &format!("load_{percent}_percent"), &times);
+        let cpu = processes::spent(&cpu, &rig.processes()?.cpu()?);
+        rig.settled().await;
+        let spent = rig.database.counters().await?.since(&before);
+        report.add(&format!("{name}_tasks_per_s"), tasks_per_s);
+        add_quantiles(report, &name, &times);
+        let steps = STEPS * tasks as f64;
+        report.add(&format!("{name}_commits_per_step"), spent.commits / steps);
+        let per_1000_steps = 1e3 / steps;
+        for (process, seconds) in &cpu {
+            let figure = format!("{name}_cpu_s_per_1000_steps_{}", process.replace('-', "_"));
+            report.add(&figure, seconds * per_1000_steps);
+        }
+        let seconds: f64 = cpu.values().sum();
+        report.add(&format!("{name}_cpu_s_per_1000_steps"), seconds * per_1000_steps);
     }
     let idle = match report.get("linear4_p50_ms") {
         Some(p50) => p50,
@@ -44,13 +61,16 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-async fn open_loop(rig: &mut Rig, tasks_per_s: f64) -> Result<Histogram<u64>> {
+/// Returns how long those took that were followed, in µs, and how many arrived.
+async fn open_loop(rig: &mut Rig, tasks_per_s: f64) -> Result<(Histogram<u64>, usize)> {
     // The first of so many is followed.
     let every = (tasks_per_s / FOLLOWED_PER_S).ceil() as usize;
     let mut arriving = arrivals(tasks_per_s, rig.arguments.load());
     let (mut followed, mut others) = (JoinSet::new(), JoinSet::new());
+    let mut tasks = 0;
     while let Some(arrival) = arriving.recv().await {
         let client = rig.client.clone();
+        tasks += 1;
         if arrival.nth.is_multiple_of(every) {
             followed.spawn(follow(client, arrival.at));
         } else {
@@ -64,7 +84,7 @@ async fn open_loop(rig: &mut Rig, tasks_per_s: f64) -> Result<Histogram<u64>> {
     while let Some(submitted) = others.join_next().await {
         submitted??;
     }
-    Ok(times)
+    Ok((times, tasks))
 }
 
 async fn follow(client: Client, at: Instant) -> Result<u64> {

@@ -9,6 +9,8 @@ use tokio::sync::{
     oneshot,
 };
 
+use crate::pace::Pace;
+
 /// A verb that takes a batch: one transaction for all of it.
 pub trait Stage: Send + Sync + 'static {
     /// What it works on.
@@ -154,7 +156,7 @@ async fn answers<A, E>(submitted: Vec<Submitted<A, E>>) -> Vec<Result<A, Refused
 
 /// One lane: takes what has arrived, at most `bound` items, applies it, answers; until every sender is gone.
 ///
-/// There is no timer: an idle stage acts at once, a busy one finds its next batch already here.
+/// An idle stage acts at once, a busy one finds its next batch already here. In between, [`Pace`].
 async fn run<S: Stage>(
     stage: Arc<S>,
     arrivals: Arc<Mutex<mpsc::Receiver<Arrival<S>>>>,
@@ -162,7 +164,9 @@ async fn run<S: Stage>(
 ) {
     let mut arrived = Vec::with_capacity(bound);
     let mut twins: Vec<Arrival<S>> = Vec::new();
+    let mut pace = Pace::new();
     loop {
+        pace.next().await;
         arrived.append(&mut twins);
         if arrived.is_empty() {
             let taken = arrivals.lock().await.recv_many(&mut arrived, bound).await;
@@ -180,6 +184,7 @@ async fn run<S: Stage>(
                 twins.push((item, caller));
             }
         }
+        pace.begin(items.len());
         let answers = apply(&*stage, &items).await;
         // Only now, after the commit: an answer is a promise.
         for (caller, answer) in callers.into_iter().zip(answers) {

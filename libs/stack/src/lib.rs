@@ -2,4 +2,5 @@
 
 pub mod balance;
 pub mod gather;
+mod pace;
 pub mod sweep;

@@ -46,6 +46,8 @@ struct Progress {
     from: Cursor,
     /// After the last event told that no crash can undo.
     durable: Cursor,
+    /// Whether all that had happened at the last look is told: the next waits for an announcement.
+    told_all: bool,
     ended: bool,
     pending: std::collections::VecDeque<WatchTaskResponse>,
 }
@@ -72,6 +74,7 @@ impl Watcher {
             told: from.before(),
             from,
             durable: from,
+            told_all: false,
             ended: false,
             pending: std::collections::VecDeque::new(),
         };
@@ -124,10 +127,12 @@ impl Progress {
             if self.ended {
                 return Ok(None);
             }
+            let announced = self.told_all && self.announced().await?;
             let store = &self.watcher.database.store;
             let happened = store.transitions(self.task, self.since, self.told, PAGE).await;
             let happened = happened.map_err(|error| self.watcher.failed(&error))?;
-            if happened.is_empty() {
+            self.told_all = i64::try_from(happened.len()).is_ok_and(|found| found < PAGE);
+            if happened.is_empty() && !announced {
                 // A cursor from the end of a task that has ended.
                 if self.watcher.row(self.task).await?.state.is_end()
                     && store
@@ -137,21 +142,25 @@ impl Progress {
                 {
                     return Ok(None);
                 }
-                tokio::select! {
-                    () = self.watcher.drain.cancelled() => return Err(ending()),
-                    heard = timeout(LOOK_ANYWAY, self.watch.heard()) => {
-                        if heard == Ok(Heard::Interrupted) {
-                            self.rewind();
-                        }
-                    }
-                }
-                continue;
             }
             for transition in happened {
                 self.tell(&transition).map_err(|what| {
                     tracing::error!(task.id = %self.task, "the history of task {} is corrupt: {what}", self.task);
                     status(ErrorKind::Corrupt, "the history of the task cannot be read")
                 })?;
+            }
+        }
+    }
+
+    /// Waits until the task may have moved. Says whether that was announced: else it is time to look anyway.
+    async fn announced(&mut self) -> Result<bool, Status> {
+        tokio::select! {
+            () = self.watcher.drain.cancelled() => Err(ending()),
+            heard = timeout(LOOK_ANYWAY, self.watch.heard()) => {
+                if heard == Ok(Heard::Interrupted) {
+                    self.rewind();
+                }
+                Ok(heard == Ok(Heard::Moved))
             }
         }
     }

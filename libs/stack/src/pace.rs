@@ -1,0 +1,94 @@
+//! When a stage's next batch begins: at once where items come one by one, later where many come.
+//!
+//! A statement costs about the same for one item as for ten. At a part of the load that a stage can bear,
+//! batches that begin as soon as they can are small, and their statements take the processor from whoever
+//! would make the next ones larger.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// The least time from one batch's beginning to the next's, where batches hold three items and more.
+const CROWDED: Duration = Duration::from_millis(5);
+/// Items in a batch from where on the next one waits: a few steps of one task are no crowd.
+const FEW: f64 = 2.0;
+/// How much a batch counts among those before it: a single large one makes no crowd.
+const WEIGHT: f64 = 1.0 / 16.0;
+
+/// The pace of one lane.
+#[derive(Debug)]
+pub struct Pace {
+    /// Items in a batch, on average over the last ones.
+    items: f64,
+    begun: Instant,
+}
+
+impl Pace {
+    /// Of a lane that has had no batch yet.
+    pub fn new() -> Self {
+        Self { items: 1.0, begun: Instant::now() }
+    }
+
+    /// Notes a batch that begins now.
+    pub fn begin(&mut self, items: usize) {
+        let items = u32::try_from(items).unwrap_or(u32::MAX);
+        self.items += WEIGHT * (f64::from(items) - self.items);
+        self.begun = Instant::now();
+    }
+
+    /// Waits until the next may begin. In between, nothing is waited for.
+    pub async fn next(&self) {
+        let next = self.begun + CROWDED.mul_f64((self.items - FEW).clamp(0.0, 1.0));
+        // A timer rounds up to the next millisecond, also one that is over.
+        if Instant::now() < next {
+            sleep_until(next).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a lane waits that has just begun the last of these batches.
+    async fn wait_after(batches: impl IntoIterator<Item = usize>) -> Duration {
+        let mut pace = Pace::new();
+        for items in batches {
+            pace.next().await;
+            pace.begin(items);
+        }
+        let begun = Instant::now();
+        pace.next().await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn items_that_come_one_by_one_do_not_wait() {
+        assert_eq!(wait_after([]).await, Duration::ZERO);
+        assert_eq!(wait_after([1; 1_000]).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_with_a_few_steps_side_by_side_does_not_wait() {
+        assert_eq!(wait_after([2; 1_000]).await, Duration::ZERO);
+        let lone_then_many = [1; 100].into_iter().chain([16]);
+        assert_eq!(wait_after(lone_then_many).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_waits_for_its_next_batch_until_it_has_gone() {
+        assert_eq!(wait_after([8; 100]).await, CROWDED);
+        let crowd_then_lone = [8; 100].into_iter().chain([1; 100]);
+        assert_eq!(wait_after(crowd_then_lone).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_took_longer_is_followed_at_once() {
+        let mut pace = Pace::new();
+        (0..100).for_each(|_| pace.begin(8));
+        tokio::time::sleep(CROWDED).await;
+        let ended = Instant::now();
+        pace.next().await;
+        assert_eq!(ended.elapsed(), Duration::ZERO);
+    }
+}
