@@ -24,11 +24,6 @@ fn a_chain_survives_a_fault_and_two_interventions() {
 }
 
 #[test]
-fn a_chain_survives_two_faults_and_an_intervention() {
-    holds(Graph::chain(2), 2, 1);
-}
-
-#[test]
 fn a_fork_survives_any_fault() {
     holds(Graph::fork(), 1, 0);
 }
