@@ -1,6 +1,11 @@
 //! A look into the database: what must hold there, whatever happened.
 
-use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    str::FromStr,
+    time::Duration,
+};
 
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskState};
@@ -16,6 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Ledger {
     url: String,
     pool: PgPool,
+}
+
+/// How long a step has waited for its next attempt.
+#[derive(Debug)]
+pub struct Wait {
+    /// Its name.
+    pub step: String,
+    /// How long it was to wait.
+    pub waits: Duration,
+    /// How much later it was made ready.
+    pub late: Duration,
 }
 
 impl Ledger {
@@ -215,6 +231,96 @@ impl Ledger {
                   AND 'Complete' = ANY(done.events) AND done.transition_id < began.transition_id)",
         )
         .await;
+    }
+
+    /// Checks that each attempt at each step has ended once: by a result that was taken, or by the loss of
+    /// its worker.
+    ///
+    /// # Panics
+    /// Says what does not hold.
+    pub async fn every_attempt_has_ended_once(&self) {
+        self.none(
+            "an attempt that has not ended exactly once",
+            "SELECT steps.task_id FROM steps CROSS JOIN generate_series(1, steps.attempt) AS nth
+             LEFT JOIN step_transitions AS ended
+                ON (ended.task_id, ended.ordinal, ended.attempt) = (steps.task_id, steps.ordinal, nth)
+               AND ended.events && '{EnqueueForOrchestration, EnqueueAsErrorForOrchestration,
+                    LeaseExpired}'::step_event[]
+             GROUP BY steps.task_id, steps.ordinal, nth HAVING count(ended.task_id) <> 1",
+        )
+        .await;
+    }
+
+    /// Checks that what is kept of each step is the result of its last attempt, where that is the
+    /// attempt's number if it is good.
+    ///
+    /// # Panics
+    /// Says what does not hold.
+    pub async fn every_result_is_its_last_attempts(&self) {
+        self.none(
+            "a step that keeps another attempt's result",
+            "SELECT task_id FROM steps LEFT JOIN step_results AS result USING (task_id, ordinal)
+             WHERE steps.attempt > 0 AND (result.attempt IS DISTINCT FROM steps.attempt
+                OR convert_from(result.data, 'utf8') <> steps.attempt::text
+                OR (result.data IS NOT NULL) <> (steps.state = 'complete'))",
+        )
+        .await;
+    }
+
+    /// Notes from now on until when each step waits for its next attempt.
+    pub async fn note_waits(&self) {
+        for statement in [
+            "CREATE TABLE noted_waits (task_id uuid, ordinal integer, attempt integer,
+                noted_at timestamptz DEFAULT now(), retry_at timestamptz)",
+            "CREATE FUNCTION note_wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                INSERT INTO noted_waits (task_id, ordinal, attempt, retry_at)
+                VALUES (NEW.task_id, NEW.ordinal, NEW.attempt, NEW.retry_at);
+                RETURN NEW;
+             END $$",
+            "CREATE TRIGGER note_wait AFTER UPDATE ON steps FOR EACH ROW
+             WHEN (NEW.retry_at IS DISTINCT FROM OLD.retry_at AND NEW.retry_at IS NOT NULL)
+             EXECUTE FUNCTION note_wait()",
+        ] {
+            self.change(statement).await;
+        }
+    }
+
+    /// The waits that were noted, in the order of each step's attempts. All must be over.
+    pub async fn waits(&self) -> Vec<Wait> {
+        let rows: Vec<(String, f64, f64)> = sqlx::query_as(
+            "SELECT name, extract(epoch FROM noted.retry_at - noted_at)::double precision,
+                extract(epoch FROM occurred_at - noted.retry_at)::double precision
+             FROM noted_waits AS noted JOIN step_transitions AS retried USING (task_id, ordinal, attempt)
+             JOIN steps USING (task_id, ordinal)
+             WHERE 'Retry' = ANY(retried.events)
+             ORDER BY task_id, ordinal, noted.attempt",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .expect("the waits can be read");
+        let wait = |(step, waits, late)| Wait {
+            step,
+            waits: Duration::from_secs_f64(waits),
+            late: Duration::from_secs_f64(late),
+        };
+        rows.into_iter().map(wait).collect()
+    }
+
+    /// The attempts that were lost with their workers, by task: step and attempt.
+    pub async fn lost_attempts(&self) -> BTreeMap<String, BTreeSet<(String, i32)>> {
+        let rows: Vec<(Uuid, String, i32)> = sqlx::query_as(
+            "SELECT task_id, name, moved.attempt
+             FROM step_transitions AS moved JOIN steps USING (task_id, ordinal)
+             WHERE 'LeaseExpired' = ANY(moved.events)",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .expect("the history can be read");
+        let mut lost: BTreeMap<String, BTreeSet<(String, i32)>> = BTreeMap::new();
+        for (task, step, attempt) in rows {
+            lost.entry(task.to_string()).or_default().insert((step, attempt));
+        }
+        lost
     }
 
     async fn none(&self, what: &str, statement: &'static str) {

@@ -106,6 +106,18 @@ impl Session {
         answered.await
     }
 
+    /// Waits until it is told to stop something, and returns the tokens of what.
+    ///
+    /// # Panics
+    /// It is not told in time.
+    pub async fn cancelled(&mut self) -> Vec<String> {
+        let cancelled = self.hear_until(|heard| match heard {
+            work_response::Message::Cancel(cancel) => Some(cancel.delivery_tokens),
+            _ => None,
+        });
+        cancelled.await
+    }
+
     /// Gives a delivery back that was not begun.
     pub async fn give_back(&self, token: &str, reason: &str) {
         let tokens = vec![token.to_owned()];

@@ -40,6 +40,7 @@ mod load;
 mod modes;
 mod poison;
 mod python;
+mod random;
 mod reconciler;
 mod retries;
 mod trace;
