@@ -34,7 +34,7 @@ pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<(
     .await?;
     let yaml = example("linear");
     let Ok(template) = Template::parse(&yaml) else { bail!("the example is no template") };
-    let Registered::As(template) = store.register_template(&template, &yaml).await? else {
+    let Registered::As(template) = store.register_template(&template, &yaml, "").await? else {
         bail!("the example is registered with another definition");
     };
     let template_id = template.template_id.0;

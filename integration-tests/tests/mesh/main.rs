@@ -43,6 +43,7 @@ mod python;
 mod random;
 mod reconciler;
 mod retries;
+mod template_fields;
 mod trace;
 mod under_load;
 mod watch;

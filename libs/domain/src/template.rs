@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::{back_off::BackOff, id::Ordinal, identity::Identity};
 
 mod definition;
+mod environments;
 mod validate;
 
 /// The longest YAML text of a template, in bytes.
@@ -56,6 +57,8 @@ pub struct Step {
     pub back_off: BackOff,
     /// How long one attempt may take.
     pub timeout: Duration,
+    /// The namespace whose workers run it: the template's own unless the step names another.
+    pub queue: String,
 }
 
 /// What is wrong with a definition, at one place.
@@ -73,9 +76,18 @@ impl Template {
     /// # Errors
     /// Every violation, with its path. A text whose shape is wrong has one.
     pub fn parse(yaml: &str) -> Result<Self, Vec<Violation>> {
+        Self::parse_in("", yaml)
+    }
+
+    /// Reads a definition as an environment has it, and finds all that is wrong with it in any. The
+    /// digest is the same in all of them; one that the definition does not name changes nothing.
+    ///
+    /// # Errors
+    /// As [`Template::parse`].
+    pub fn parse_in(environment: &str, yaml: &str) -> Result<Self, Vec<Violation>> {
         let definition = definition::Definition::read(yaml).map_err(|violation| vec![violation])?;
         let digest = Sha256::digest(definition.canonical()).into();
-        validate::validate(definition, digest)
+        validate::validate(definition, environment, digest)
     }
 
     /// Each step with its place, dependencies before dependants.

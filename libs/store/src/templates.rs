@@ -1,6 +1,6 @@
 //! The templates: registered once, never changed, kept at hand.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use tasker_domain::{Template, TemplateId, template};
@@ -24,6 +24,8 @@ pub struct TemplateRow {
     pub digest: Vec<u8>,
     /// The definition as it was registered.
     pub yaml: String,
+    /// In which environment; may be empty.
+    pub environment: String,
     /// When.
     pub registered_at: DateTime<Utc>,
 }
@@ -57,7 +59,8 @@ pub enum Registered {
 }
 
 impl Store {
-    /// Registers a template and creates its namespace's queue. The same again changes nothing.
+    /// Registers a template as `environment` has it, and creates the queues that its steps go to. The
+    /// same again changes nothing, in whichever environment.
     ///
     /// # Errors
     /// Nothing was done.
@@ -65,10 +68,8 @@ impl Store {
         &self,
         template: &Template,
         yaml: &str,
+        environment: &str,
     ) -> Result<Registered, StoreError> {
-        let queue = worker_queue(&template.namespace)?;
-        let dead_letters = tasker_pgmq::Queue::new(format!("{queue}_dlq"))
-            .map_err(|error| StoreError::Corrupt { table: "templates", what: error.to_string() })?;
         let version = template.version.to_string();
         let edges = || {
             template.ordinals().flat_map(|(child, step)| {
@@ -78,8 +79,17 @@ impl Store {
         let count = |n: usize| i32::try_from(n).expect("a template's size is bounded");
         let roots = template.steps.iter().filter(|step| step.dependencies.is_empty()).count();
         let mut tx = self.durable.begin().await?;
-        queue.create(&mut *tx).await?;
-        dead_letters.create(&mut *tx).await?;
+        let namespaces: BTreeSet<&str> = std::iter::once(template.namespace.as_str())
+            .chain(template.steps.iter().map(|step| step.queue.as_str()))
+            .collect();
+        for namespace in namespaces {
+            let queue = worker_queue(namespace)?;
+            let dead_letters = tasker_pgmq::Queue::new(format!("{queue}_dlq")).map_err(|error| {
+                StoreError::Corrupt { table: "templates", what: error.to_string() }
+            })?;
+            queue.create(&mut *tx).await?;
+            dead_letters.create(&mut *tx).await?;
+        }
         sqlx::query_file!(
             "sql/templates/register.sql",
             TemplateId::new().0,
@@ -89,11 +99,13 @@ impl Store {
             template::precedence(&template.version),
             &template.digest,
             yaml,
+            environment,
             count(template.steps.len()),
             count(roots),
             &template.ordinals().map(|(ordinal, _)| ordinal.0).collect::<Vec<_>>(),
             &template.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>(),
             &template.steps.iter().map(|step| step.callable.clone()).collect::<Vec<_>>(),
+            &template.steps.iter().map(|step| step.queue.clone()).collect::<Vec<_>>(),
             &template.steps.iter().map(|step| step.max_attempts.cast_signed()).collect::<Vec<_>>(),
             &template.steps.iter().map(|step| count(step.dependencies.len())).collect::<Vec<_>>(),
             &edges().map(|(parent, _)| parent).collect::<Vec<_>>(),
@@ -123,7 +135,8 @@ impl Store {
         let mut line = self.relaxed_lines.take().await?;
         let row = sqlx::query_as!(
             Row,
-            "SELECT template_id, namespace, name, version, precedence, digest, yaml, registered_at
+            "SELECT template_id, namespace, name, version, precedence, digest, yaml, environment,
+                registered_at
             FROM templates
             WHERE namespace = $1 AND name = $2 AND ($3 = '' OR version = $3)
             ORDER BY precedence DESC LIMIT 1",
@@ -192,7 +205,8 @@ impl Store {
         });
         let rows = sqlx::query_as!(
             Row,
-            "SELECT template_id, namespace, name, version, precedence, digest, yaml, registered_at
+            "SELECT template_id, namespace, name, version, precedence, digest, yaml, environment,
+                registered_at
             FROM templates
             WHERE ($1 = '' OR namespace = $1) AND ($2 = '' OR name = $2)
               AND ($3::text IS NULL OR (namespace, name) > ($3, $4)
@@ -219,11 +233,13 @@ impl Store {
             return Ok(template);
         }
         let corrupt = |what: String| StoreError::Corrupt { table: "templates", what };
-        let yaml = sqlx::query_scalar!("SELECT yaml FROM templates WHERE template_id = $1", id.0)
-            .fetch_optional(&self.relaxed)
-            .await?
-            .ok_or_else(|| corrupt(format!("no template {id}")))?;
-        let template = Arc::new(Template::parse(&yaml).map_err(|found| {
+        let row =
+            sqlx::query!("SELECT yaml, environment FROM templates WHERE template_id = $1", id.0)
+                .fetch_optional(&self.relaxed)
+                .await?
+                .ok_or_else(|| corrupt(format!("no template {id}")))?;
+        let template = Template::parse_in(&row.environment, &row.yaml);
+        let template = Arc::new(template.map_err(|found| {
             corrupt(format!("template {id}: {}: {}", found[0].path, found[0].description))
         })?);
         self.templates.insert(id, template.clone()).await;
@@ -239,6 +255,7 @@ struct Row {
     precedence: String,
     digest: Vec<u8>,
     yaml: String,
+    environment: String,
     registered_at: DateTime<Utc>,
 }
 
@@ -252,6 +269,7 @@ impl From<Row> for TemplateRow {
             precedence: row.precedence,
             digest: row.digest,
             yaml: row.yaml,
+            environment: row.environment,
             registered_at: row.registered_at,
         }
     }

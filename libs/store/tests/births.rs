@@ -66,7 +66,7 @@ async fn register(store: &Store, version: &str) -> TemplateId {
             {{name: second, handler: {{callable: any}}, dependencies: [first]}}]}}"
     );
     let template = Template::parse(&yaml).unwrap();
-    match store.register_template(&template, &yaml).await.unwrap() {
+    match store.register_template(&template, &yaml, "").await.unwrap() {
         Registered::As(row) => row.template_id,
         Registered::Otherwise => panic!("{version} is registered otherwise"),
     }

@@ -138,11 +138,14 @@ fn show(template: &Template) -> std::io::Result<()> {
         ("description", template.description.clone()),
         ("registered", names::time(template.register_time.as_ref()).unwrap_or_default()),
         ("digest", template.digest.clone()),
+        ("environment", template.environment.clone()),
     ])?;
     let steps = template.steps.iter();
-    let rows =
-        steps.map(|step| [step.name.clone(), step.handler.clone(), step.dependencies.join(", ")]);
+    let rows = steps.map(|step| {
+        let (name, handler, queue) = (&step.name, &step.handler, &step.queue);
+        [name.clone(), handler.clone(), queue.clone(), step.dependencies.join(", ")]
+    });
     print::line("")?;
-    print::table(["STEP", "HANDLER", "DEPENDENCIES"], rows)?;
+    print::table(["STEP", "HANDLER", "QUEUE", "DEPENDENCIES"], rows)?;
     print::line(&format!("\n{}", names::printable(&template.yaml)))
 }

@@ -196,6 +196,7 @@ pub(crate) struct Template {
     yaml: String,
     digest: String,
     register_time: Option<String>,
+    environment: String,
     steps: Vec<TemplateStep>,
 }
 
@@ -207,6 +208,7 @@ impl From<v1::Template> for Template {
             yaml: template.yaml,
             digest: template.digest,
             register_time: names::time(template.register_time.as_ref()),
+            environment: template.environment,
             steps: template.steps.into_iter().map(Into::into).collect(),
         }
     }
@@ -217,12 +219,13 @@ struct TemplateStep {
     name: String,
     handler: String,
     dependencies: Vec<String>,
+    queue: String,
 }
 
 impl From<v1::TemplateStep> for TemplateStep {
     fn from(step: v1::TemplateStep) -> Self {
-        let v1::TemplateStep { name, handler, dependencies } = step;
-        Self { name, handler, dependencies }
+        let v1::TemplateStep { name, handler, dependencies, queue } = step;
+        Self { name, handler, dependencies, queue }
     }
 }
 

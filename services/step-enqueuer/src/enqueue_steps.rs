@@ -39,9 +39,9 @@ impl Stage for EnqueueSteps {
             let template = template.inspect_err(|error| self.deliveries.failed(error, &matches))?;
             let rank = Rank::of(item.priority, TaskId(item.task_id));
             let seat = template.step(Ordinal(item.ordinal)).and_then(|step| {
-                let seat = roster.reserve_fresh(&item.namespace, &step.callable, rank);
+                let seat = roster.reserve_fresh(&step.queue, &step.callable, rank);
                 if seat.is_none() {
-                    waiting.push((item.namespace.clone(), step.callable.clone(), rank));
+                    waiting.push((step.queue.clone(), step.callable.clone(), rank));
                 }
                 seat
             });

@@ -156,7 +156,7 @@ impl Roster {
         let mut kept = Vec::new();
         for ordinal in &step.dependants {
             let Some(next) = template.step(*ordinal) else { continue };
-            let (namespace, callable) = (&template.namespace, &next.callable);
+            let (namespace, callable) = (&next.queue, &next.callable);
             if wanted.contains(&(held.task_id, *ordinal))
                 || inner.waits_before(namespace, callable, rank)
             {

@@ -7,6 +7,8 @@ use tasker_runtime::config::{Error, Source};
 use tasker_stage::{Bounded, StageConfig};
 
 const MAX_BACKLOG: u32 = 10_000_000;
+/// The longest name of an environment.
+const MAX_ENVIRONMENT: usize = 128;
 
 /// The sections `task_request`, `database` and `mesh`.
 pub type Config = StageConfig<Section>;
@@ -26,6 +28,9 @@ pub struct Section {
     /// Steps that may wait for workers in one namespace, more tasks are refused; 1 to 10,000,000,
     /// default 100,000.
     pub max_backlog: u32,
+    /// What templates that are registered here are told of where they are, such as `production`: at most
+    /// 128 bytes, default empty. A version keeps the environment that it was registered in.
+    pub environment: String,
 }
 
 impl Default for Section {
@@ -36,6 +41,7 @@ impl Default for Section {
             max_waiting: 5_000,
             lanes: 1,
             max_backlog: 100_000,
+            environment: String::new(),
         }
     }
 }
@@ -49,10 +55,15 @@ impl tasker_stage::Section for Section {
     }
 
     fn check(&self, source: &Source) -> Result<(), Error> {
-        if (1..=MAX_BACKLOG).contains(&self.max_backlog) {
-            return Ok(());
+        if !(1..=MAX_BACKLOG).contains(&self.max_backlog) {
+            let what = format!("give 1 to {MAX_BACKLOG}");
+            return Err(source.invalid("task_request.max_backlog", what));
         }
-        Err(source.invalid("task_request.max_backlog", format!("give 1 to {MAX_BACKLOG}")))
+        if self.environment.len() > MAX_ENVIRONMENT {
+            let what = format!("give at most {MAX_ENVIRONMENT} bytes");
+            return Err(source.invalid("task_request.environment", what));
+        }
+        Ok(())
     }
 }
 

@@ -58,9 +58,10 @@ impl TaskRequest {
                 .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let backlog = Backlog::new(database.clone(), config.section.max_backlog);
         let tasks = Tasks { database: database.clone(), backlog, births, watches };
+        let templates = Templates { database, environment: config.section.environment };
         let routes =
             Routes::new(TaskServiceServer::new(tasks).max_decoding_message_size(MAX_MESSAGE_BYTES))
-                .add_service(TemplateServiceServer::new(Templates { database }));
+                .add_service(TemplateServiceServer::new(templates));
         Ok(Service { listen: config.section.listen, routes })
     }
 }

@@ -18,6 +18,8 @@ use crate::resolve;
 /// The service's answers about templates.
 pub struct Templates {
     pub database: Database,
+    /// Where templates are registered.
+    pub environment: String,
 }
 
 #[tonic::async_trait]
@@ -27,8 +29,9 @@ impl TemplateService for Templates {
         request: Request<RegisterTemplateRequest>,
     ) -> Result<Response<RegisterTemplateResponse>, Status> {
         let yaml = request.into_inner().yaml;
-        let template = parse(yaml.clone()).await?.map_err(refusal)?;
-        let registered = self.database.store.register_template(&template, &yaml).await;
+        let environment = &self.environment;
+        let template = parse(environment.clone(), yaml.clone()).await?.map_err(refusal)?;
+        let registered = self.database.store.register_template(&template, &yaml, environment).await;
         match registered.map_err(|error| self.failed(&error))? {
             Registered::As(row) => {
                 let template = Some(described(*row, &template));
@@ -52,7 +55,7 @@ impl TemplateService for Templates {
         &self,
         request: Request<ValidateTemplateRequest>,
     ) -> Result<Response<ValidateTemplateResponse>, Status> {
-        let found = parse(request.into_inner().yaml).await?.err().unwrap_or_default();
+        let found = parse(self.environment.clone(), request.into_inner().yaml).await?.err().unwrap_or_default();
         let violation =
             |Violation { path, description }| v1::TemplateViolation { path, description };
         let violations = found.into_iter().map(violation).collect();
@@ -118,8 +121,11 @@ impl Templates {
 }
 
 /// Parses off the threads that answer calls: a large definition takes a while.
-async fn parse(yaml: String) -> Result<Result<Template, Vec<Violation>>, Status> {
-    tokio::task::spawn_blocking(move || Template::parse(&yaml))
+async fn parse(
+    environment: String,
+    yaml: String,
+) -> Result<Result<Template, Vec<Violation>>, Status> {
+    tokio::task::spawn_blocking(move || Template::parse_in(&environment, &yaml))
         .await
         .map_err(|_| status(tasker_domain::ErrorKind::Internal, "the definition could not be read"))
 }
@@ -140,6 +146,7 @@ fn described(row: TemplateRow, template: &Template) -> v1::Template {
         name: step.name.clone(),
         handler: step.callable.clone(),
         dependencies: step.dependencies.iter().map(name_of).collect(),
+        queue: step.queue.clone(),
     };
     v1::Template {
         r#ref: Some(v1::TemplateRef {
@@ -149,6 +156,7 @@ fn described(row: TemplateRow, template: &Template) -> v1::Template {
         }),
         description: template.description.clone(),
         yaml: row.yaml,
+        environment: row.environment,
         digest: row.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         register_time: Some(time::timestamp(row.registered_at)),
         steps: template.steps.iter().map(step).collect(),

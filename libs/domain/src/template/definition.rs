@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{MAX_YAML_BYTES, Violation};
+use super::{MAX_YAML_BYTES, Violation, environments::Environments};
 use crate::{back_off::Strategy, identity::Identity};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,9 +19,12 @@ pub(super) struct Definition {
     #[serde(default)]
     pub(super) identity: Identity,
     pub(super) steps: Vec<Step>,
+    // A field that is not used is not written: the digest is of what the definition says.
+    #[serde(default, skip_serializing_if = "Environments::is_empty")]
+    pub(super) environments: Environments,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Step {
     pub(super) name: String,
@@ -32,9 +35,11 @@ pub(super) struct Step {
     pub(super) retry: Retry,
     #[serde(default = "five_minutes")]
     pub(super) timeout_seconds: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) queue: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Handler {
     pub(super) callable: String,
@@ -42,7 +47,7 @@ pub(super) struct Handler {
     pub(super) initialization: Map<String, Value>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Retry {
     pub(super) retryable: bool,
@@ -85,6 +90,16 @@ impl Definition {
             let path = if path == "." { String::new() } else { path };
             Violation { path, description: error.into_inner().to_string() }
         })
+    }
+
+    /// Makes the changes that an environment asks for.
+    pub(super) fn enter(&mut self, environment: &str) {
+        let Some(environment) = self.environments.get(environment) else { return };
+        for step in &mut self.steps {
+            if let Some(change) = environment.steps.get(&step.name) {
+                change.apply(step);
+            }
+        }
     }
 
     /// The same definition always as the same text.

@@ -16,7 +16,8 @@ const MAX_NAME: usize = 128;
 const MAX_NAMESPACE: usize = 32;
 
 pub(super) fn validate(
-    definition: definition::Definition,
+    mut definition: definition::Definition,
+    environment: &str,
     digest: [u8; 32],
 ) -> Result<Template, Vec<Violation>> {
     let mut found = Violations::default();
@@ -27,12 +28,16 @@ pub(super) fn validate(
         found.add("steps", format!("{} steps: at most {MAX_STEPS}", definition.steps.len()));
     }
     for (index, step) in definition.steps.iter().enumerate() {
-        found.step(index, step);
+        found.step(&format!("steps[{index}]"), step);
     }
     let dependencies = found.dependencies(&definition.steps);
+    if found.0.is_empty() {
+        found.environments(&definition);
+    }
     if !found.0.is_empty() {
         return Err(found.0);
     }
+    definition.enter(environment);
     let order = graph::order(&dependencies).map_err(|cycle| {
         let names: Vec<&str> =
             cycle.iter().map(|index| definition.steps[*index].name.as_str()).collect();
@@ -46,19 +51,20 @@ pub(super) fn validate(
         }]
     })?;
     Ok(Template {
-        namespace: definition.namespace,
         name: definition.name,
         version: version.expect("a bad version is a violation"),
         description: definition.description,
         metadata: Value::Object(definition.metadata),
         identity: definition.identity,
-        steps: in_order(definition.steps, &dependencies, &order),
+        steps: in_order(&definition.namespace, definition.steps, &dependencies, &order),
+        namespace: definition.namespace,
         digest,
     })
 }
 
 /// The steps as `order` lists them, their dependencies as places in that order.
 fn in_order(
+    namespace: &str,
     steps: Vec<definition::Step>,
     dependencies: &[Vec<usize>],
     order: &[usize],
@@ -72,7 +78,7 @@ fn in_order(
         let step = steps[*index].take().expect("an order names each step once");
         let mut parents: Vec<Ordinal> = dependencies[*index].iter().map(|n| place[*n]).collect();
         parents.sort();
-        compile(step, parents)
+        compile(namespace, step, parents)
     });
     let mut ordered: Vec<Step> = taken.collect();
     for (child, index) in (0..).map(Ordinal).zip(order) {
@@ -84,7 +90,7 @@ fn in_order(
     ordered
 }
 
-fn compile(step: definition::Step, dependencies: Vec<Ordinal>) -> Step {
+fn compile(namespace: &str, step: definition::Step, dependencies: Vec<Ordinal>) -> Step {
     let retry = step.retry;
     Step {
         name: step.name,
@@ -101,6 +107,7 @@ fn compile(step: definition::Step, dependencies: Vec<Ordinal>) -> Step {
             jitter: retry.jitter,
         },
         timeout: Duration::from_secs(step.timeout_seconds),
+        queue: step.queue.unwrap_or_else(|| namespace.to_owned()),
     }
 }
 
@@ -139,9 +146,12 @@ impl Violations {
         }
     }
 
-    fn step(&mut self, index: usize, step: &definition::Step) {
-        let at = |field: &str| format!("steps[{index}].{field}");
+    fn step(&mut self, path: &str, step: &definition::Step) {
+        let at = |field: &str| format!("{path}.{field}");
         self.name(at("name"), &step.name, MAX_NAME, "-.");
+        if let Some(queue) = &step.queue {
+            self.name(at("queue"), queue, MAX_NAMESPACE, "");
+        }
         if step.handler.callable.is_empty() || step.handler.callable.len() > MAX_NAME {
             self.add(at("handler.callable"), format!("give 1 to {MAX_NAME} bytes"));
         }
@@ -158,6 +168,27 @@ impl Violations {
         if retry.backoff_base_ms > retry.max_backoff_ms {
             let what = format!("more than max_backoff_ms, which is {}", retry.max_backoff_ms);
             self.add(at("retry.backoff_base_ms"), what);
+        }
+    }
+
+    /// Checks the steps as each environment has them. The steps as they are have been checked.
+    fn environments(&mut self, definition: &definition::Definition) {
+        let steps: HashMap<&str, &definition::Step> =
+            definition.steps.iter().map(|step| (step.name.as_str(), step)).collect();
+        for (environment, changes) in &definition.environments {
+            let path = format!("environments.{environment}");
+            self.name(&path, environment, MAX_NAME, "-.");
+            for (name, change) in &changes.steps {
+                let path = format!("{path}.steps.{name}");
+                match steps.get(name.as_str()) {
+                    None => self.add(path, format!("no step is named {name:?}")),
+                    Some(step) => {
+                        let mut step = (*step).clone();
+                        change.apply(&mut step);
+                        self.step(&path, &step);
+                    }
+                }
+            }
         }
     }
 
@@ -272,6 +303,16 @@ mod tests {
             flow,
             digest("{namespace: n, name: t, version: 1.0.0, steps: [], description: d}")
         );
+    }
+
+    /// Else a template that is registered could not be registered again after an upgrade.
+    #[test]
+    fn a_field_that_is_not_used_is_no_part_of_the_digest() {
+        let template = Template::parse(
+            "{namespace: n, name: t, version: 1.0.0, steps: [{name: a, handler: {callable: c}}]}",
+        );
+        let digest = template.unwrap().digest.map(|byte| format!("{byte:02x}")).concat();
+        assert_eq!(digest, "d8ade3191469e9fd5a1c9f306290d9ad8a9018a9f3e6800678e95d25a47b8148");
     }
 
     #[test]

@@ -32,14 +32,14 @@ WITH deleted AS (
     SELECT task_id, ordinal, delivery_id, session_id, now() + timeout_ms * interval '1 ms'
     FROM moved WHERE delivery_id IS NOT NULL
 ), waiting AS (
-    -- An array a namespace: that is how PGMQ takes a batch.
-    SELECT namespace,
+    -- An array a queue: that is how PGMQ takes a batch.
+    SELECT coalesce(queue, namespace) AS namespace,
         array_agg(jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'template_id', template_id,
             'priority', moved.priority, 'callable', callable)) AS messages,
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
     FROM moved JOIN template_steps USING (template_id, ordinal)
     WHERE delivery_id IS NULL
-    GROUP BY namespace
+    GROUP BY coalesce(queue, namespace)
 ), queued AS MATERIALIZED (
     SELECT namespace, count(message_id) AS messages
     FROM waiting

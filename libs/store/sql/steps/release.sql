@@ -24,17 +24,18 @@ WITH locked AS (
       AND step_state_after(steps.state, 'Release') IS NOT NULL
     RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, freed.reason, freed.watched
 ), waiting AS (
-    SELECT namespace,
+    SELECT coalesce(queue, namespace) AS namespace,
         array_agg(jsonb_build_object('task_id', moved.task_id, 'ordinal', moved.ordinal,
-            'template_id', template_id, 'priority', priority, 'callable', (
-                SELECT callable FROM template_steps AS declared
-                WHERE (declared.template_id, declared.ordinal) = (tasks.template_id, moved.ordinal)
-            ))) AS messages,
+            'template_id', template_id, 'priority', priority, 'callable', callable)) AS messages,
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
     FROM moved
     JOIN tasks USING (task_id)
     JOIN task_details USING (task_id)
-    GROUP BY namespace
+    CROSS JOIN LATERAL (
+        SELECT callable, queue FROM template_steps AS declared
+        WHERE (declared.template_id, declared.ordinal) = (tasks.template_id, moved.ordinal)
+    ) AS declared
+    GROUP BY coalesce(queue, namespace)
 ), queued AS MATERIALIZED (
     SELECT namespace, count(message_id) AS messages
     FROM waiting

@@ -20,7 +20,7 @@ WITH open AS MATERIALIZED (
     )
     RETURNING msg_id
 ), unqueued AS (
-    SELECT namespace,
+    SELECT coalesce(queue, namespace) AS namespace,
         array_agg(jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'template_id', template_id,
             'priority', priority, 'callable', callable)) AS messages,
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
@@ -30,7 +30,7 @@ WITH open AS MATERIALIZED (
         SELECT FROM steps_in_worker_queues() AS waiting
         WHERE (waiting.task_id, waiting.ordinal) = (open_steps.task_id::text, open_steps.ordinal::text)
       )
-    GROUP BY namespace
+    GROUP BY coalesce(queue, namespace)
 ), queued AS MATERIALIZED (
     SELECT message_id
     FROM unqueued

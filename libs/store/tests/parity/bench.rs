@@ -234,7 +234,7 @@ impl Bench {
 
 async fn register(store: &Store, yaml: &str) -> Uuid {
     let template = Template::parse(yaml).unwrap();
-    let registered = store.register_template(&template, yaml).await.unwrap();
+    let registered = store.register_template(&template, yaml, "").await.unwrap();
     let Registered::As(row) = registered else { panic!("{registered:?}") };
     row.template_id.0
 }
