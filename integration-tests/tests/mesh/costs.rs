@@ -143,7 +143,8 @@ async fn batches(server: &Server, batches: usize, way: Way) {
     let store = Store::connect(&options).await.unwrap();
     let yaml = example("linear");
     let template = Template::parse(&yaml).unwrap();
-    let Registered::As(template) = store.register_template(&template, &yaml, "").await.unwrap() else {
+    let Registered::As(template) = store.register_template(&template, &yaml, "").await.unwrap()
+    else {
         panic!("the example is registered with another definition");
     };
     for _ in 0..batches {

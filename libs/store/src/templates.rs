@@ -84,9 +84,10 @@ impl Store {
             .collect();
         for namespace in namespaces {
             let queue = worker_queue(namespace)?;
-            let dead_letters = tasker_pgmq::Queue::new(format!("{queue}_dlq")).map_err(|error| {
-                StoreError::Corrupt { table: "templates", what: error.to_string() }
-            })?;
+            let dead_letters =
+                tasker_pgmq::Queue::new(format!("{queue}_dlq")).map_err(|error| {
+                    StoreError::Corrupt { table: "templates", what: error.to_string() }
+                })?;
             queue.create(&mut *tx).await?;
             dead_letters.create(&mut *tx).await?;
         }

@@ -55,7 +55,10 @@ impl TemplateService for Templates {
         &self,
         request: Request<ValidateTemplateRequest>,
     ) -> Result<Response<ValidateTemplateResponse>, Status> {
-        let found = parse(self.environment.clone(), request.into_inner().yaml).await?.err().unwrap_or_default();
+        let found = parse(self.environment.clone(), request.into_inner().yaml)
+            .await?
+            .err()
+            .unwrap_or_default();
         let violation =
             |Violation { path, description }| v1::TemplateViolation { path, description };
         let violations = found.into_iter().map(violation).collect();

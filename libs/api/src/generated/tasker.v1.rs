@@ -2750,6 +2750,9 @@ pub struct Template {
     /// In dependency order. ListTemplates leaves them out.
     #[prost(message, repeated, tag = "6")]
     pub steps: ::prost::alloc::vec::Vec<TemplateStep>,
+    /// What it was registered in: of the definition's `environments`, the one that is in force. May be empty.
+    #[prost(string, tag = "7")]
+    pub environment: ::prost::alloc::string::String,
 }
 /// A step as a template declares it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2760,6 +2763,9 @@ pub struct TemplateStep {
     pub handler: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "3")]
     pub dependencies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The namespace whose workers run it.
+    #[prost(string, tag = "4")]
+    pub queue: ::prost::alloc::string::String,
 }
 /// What is wrong with a definition, at one place.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

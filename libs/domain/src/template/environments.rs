@@ -108,10 +108,7 @@ mod tests {
         assert_eq!((before.queue.as_str(), after.queue.as_str()), ("sandbox", "payments"));
         assert_eq!((before.max_attempts, after.max_attempts), (2, 5));
         assert!(!after.back_off.jitter);
-        assert_eq!(
-            after.initialization,
-            serde_json::json!({ "url": "live", "currency": "EUR" })
-        );
+        assert_eq!(after.initialization, serde_json::json!({ "url": "live", "currency": "EUR" }));
         assert_eq!(elsewhere.steps[1], production.steps[1]);
         assert_eq!(elsewhere.digest, production.digest);
         assert_eq!(Template::parse_in("staging", YAML).unwrap(), elsewhere);
