@@ -214,6 +214,11 @@ impl Ledger {
         self.none(
             "a step whose attempts are not its starts",
             "SELECT steps.task_id FROM steps JOIN step_transitions AS moved USING (task_id, ordinal)
+             WHERE transition_id > coalesce((
+                -- A repair gives attempts back.
+                SELECT max(transition_id) FROM step_transitions AS repair
+                WHERE (repair.task_id, repair.ordinal) = (steps.task_id, steps.ordinal)
+                  AND repair.events && '{ResetForRetry,Reopen}' AND repair.attempt = 0), 0)
              GROUP BY steps.task_id, steps.ordinal
              HAVING steps.attempt <> count(*) FILTER (WHERE 'Start' = ANY(moved.events))
                 - count(*) FILTER (WHERE 'Release' = ANY(moved.events))",
@@ -228,7 +233,7 @@ impl Ledger {
                AND NOT EXISTS (
                 SELECT FROM step_transitions AS done
                 WHERE (done.task_id, done.ordinal) = (tasks.task_id, edge.parent)
-                  AND 'Complete' = ANY(done.events) AND done.transition_id < began.transition_id)",
+                  AND done.events && '{Complete,CompleteManually,ResolveManually}' AND done.transition_id < began.transition_id)",
         )
         .await;
     }

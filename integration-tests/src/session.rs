@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tasker_api::v1::{
     Delivery, DeliveryAck, Drain, Hello, Nack, Payload, Ping, Pong, ResultVerdict,
-    ResultVerdictFor, Results, StepResult, Welcome, WorkRequest, WorkResponse,
+    ResultVerdictFor, Results, StepError, StepResult, Welcome, WorkRequest, WorkResponse,
     step_result::Outcome, work_request, work_response, worker_service_client::WorkerServiceClient,
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -175,6 +175,15 @@ impl Drop for Session {
 pub fn success(token: &str, json: &str) -> StepResult {
     let payload = Payload { data: json.to_owned().into(), ..Payload::default() };
     let outcome = Some(Outcome::Success(payload));
+    StepResult { delivery_token: token.to_owned(), outcome, ..StepResult::default() }
+}
+
+/// A failure.
+#[must_use]
+pub fn failure(token: &str, error_type: &str, retryable: bool) -> StepResult {
+    let message = String::new();
+    let outcome = Outcome::Failure(StepError { r#type: error_type.to_owned(), message, retryable });
+    let outcome = Some(outcome);
     StepResult { delivery_token: token.to_owned(), outcome, ..StepResult::default() }
 }
 

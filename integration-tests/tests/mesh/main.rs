@@ -29,6 +29,7 @@ macro_rules! in_both_shapes {
 
 mod backlog;
 mod bad_input;
+mod cancel;
 mod costs;
 mod database;
 mod dispatch;
@@ -42,6 +43,8 @@ mod poison;
 mod python;
 mod random;
 mod reconciler;
+mod repair;
+mod rerun;
 mod retries;
 mod template_fields;
 mod trace;

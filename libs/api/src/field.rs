@@ -10,6 +10,9 @@ use crate::{Invalid, v1};
 pub const MAX_PAYLOAD_BYTES: usize = 4 << 20;
 /// The largest metadata of a payload: entries, and bytes in all.
 const MAX_METADATA: (usize, usize) = (64, 16 << 10);
+/// Who acts by hand, and why: the longest of each, in bytes.
+const MAX_OPERATOR: usize = 128;
+const MAX_REASON: usize = 1 << 10;
 /// What an empty content type means.
 pub const JSON: &str = "application/json";
 
@@ -44,6 +47,31 @@ pub fn text(path: &str, text: String, max: usize) -> Result<String, Invalid> {
         return Err(Invalid::field(path, "holds a NUL character"));
     }
     Ok(text)
+}
+
+/// Who acts by hand, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// As the history names it: `operator:<who>`.
+    pub actor: String,
+    /// May be empty.
+    pub reason: String,
+}
+
+/// Reads who acts by hand, and why, from the fields `operator` and `reason`.
+///
+/// # Errors
+/// Nobody is named, or one of them is too long.
+pub fn operator(operator: String, reason: String) -> Result<Operator, Invalid> {
+    let mut invalid = Invalid::new();
+    let who = invalid.take(text("operator", operator, MAX_OPERATOR));
+    if who.as_ref().is_some_and(String::is_empty) {
+        invalid.add("operator", "say who you are");
+    }
+    let reason = invalid.take(text("reason", reason, MAX_REASON));
+    let (Some(who), Some(reason)) = (who, reason) else { return Err(invalid) };
+    invalid.check()?;
+    Ok(Operator { actor: format!("operator:{who}"), reason })
 }
 
 /// User data that has been looked at as far as needed.

@@ -12,7 +12,7 @@ use crate::{
     pages,
 };
 
-fn steps(channel: Channel) -> StepServiceClient<Channel> {
+pub(crate) fn steps(channel: Channel) -> StepServiceClient<Channel> {
     StepServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE)
 }
 

@@ -11,6 +11,7 @@ pub mod id;
 pub mod identity;
 pub mod json;
 pub mod rank;
+pub mod rerun;
 pub mod step;
 pub mod task;
 pub mod template;

@@ -79,10 +79,12 @@ impl Announcer {
         }
     }
 
-    /// How long to wait after the announcement before: less if some replica may have work to do.
+    /// How long to wait after the announcement before: less if some replica may have work to do, or to stop.
     fn pace(&self) -> Duration {
         let waiting = self.waiting();
-        if waiting.retries || !waiting.waiting.is_empty() { URGENT } else { PACE }
+        let urgent =
+            waiting.retries || !waiting.waiting.is_empty() || !waiting.cancelled.is_empty();
+        if urgent { URGENT } else { PACE }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Announcement> {

@@ -132,6 +132,8 @@ pub fn task_with_details(row: TaskRow, details: TaskDetails) -> public::Task {
             traceparent: details.traceparent,
             tracestate: details.tracestate,
         }),
+        rerun_of: details.rerun_of.map(|task| task.to_string()).unwrap_or_default(),
+        reruns: details.reruns.iter().map(ToString::to_string).collect(),
         ..task(row)
     }
 }

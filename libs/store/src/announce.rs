@@ -1,5 +1,5 @@
-//! Wakes other replicas: which tasks moved that somebody watches, which queues have work, when a
-//! retry is due.
+//! Wakes other replicas: which tasks moved that somebody watches, which deliveries are cancelled, which
+//! queues have work, when a retry is due.
 //!
 //! Sent after the commit that caused it, in a transaction of its own: a NOTIFY inside it would take a
 //! database-wide lock until the commit is flushed. May get lost; whoever listens also looks by itself.
@@ -16,8 +16,8 @@ use crate::{Store, StoreError};
 /// Where announcements are sent.
 pub const CHANNEL: &str = "tasker_mesh";
 
-/// PostgreSQL takes 8,000 bytes a payload; a task id takes 39 of them.
-const TASKS_IN_ONE: usize = 180;
+/// PostgreSQL takes 8,000 bytes a payload; an id takes 39 of them.
+const IDS_IN_ONE: usize = 180;
 
 /// What replicas tell each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Announcement {
     /// Tasks that moved and are watched.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tasks: BTreeSet<Uuid>,
+    /// Deliveries that their workers have lost, and should stop.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub cancelled: BTreeSet<Uuid>,
     /// Namespaces whose worker queue has got messages, and the first of their ranks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub waiting: BTreeMap<String, Rank>,
@@ -49,6 +52,7 @@ impl Announcement {
     /// Adds what another has to tell.
     pub fn merge(&mut self, other: Self) {
         self.tasks.extend(other.tasks);
+        self.cancelled.extend(other.cancelled);
         for (namespace, rank) in other.waiting {
             let first = self.waiting.entry(namespace).or_insert(rank);
             *first = rank.min(*first);
@@ -59,20 +63,31 @@ impl Announcement {
 
     /// In pieces that fit a payload each.
     fn payloads(self) -> Vec<String> {
-        let tasks: Vec<Uuid> = self.tasks.into_iter().collect();
-        let mut rest = Some((self.waiting, self.retries, self.everything));
-        let mut chunks: Vec<&[Uuid]> = tasks.chunks(TASKS_IN_ONE).collect();
-        if chunks.is_empty() {
-            chunks.push(&[]);
+        let Self { from, tasks, cancelled, .. } = &self;
+        let piece = || Self { from: *from, ..Self::default() };
+        let mut pieces: Vec<Self> =
+            chunks(tasks).into_iter().map(|tasks| Self { tasks, ..piece() }).collect();
+        let cancelled = chunks(cancelled).into_iter();
+        pieces.extend(cancelled.map(|cancelled| Self { cancelled, ..piece() }));
+        if pieces.is_empty() {
+            pieces.push(piece());
         }
-        let pieces = chunks.into_iter().map(|tasks| {
-            let (waiting, retries, everything) = rest.take().unwrap_or_default();
-            let tasks = tasks.iter().copied().collect();
-            let piece = Self { from: self.from, tasks, waiting, retries, everything };
-            serde_json::to_string(&piece).expect("ids and names are JSON")
-        });
-        pieces.collect()
+        // The rest is small, and goes with the first.
+        let first = &mut pieces[0];
+        first.waiting = self.waiting;
+        first.retries = self.retries;
+        first.everything = self.everything;
+        pieces
+            .iter()
+            .map(|piece| serde_json::to_string(piece).expect("ids and names are JSON"))
+            .collect()
     }
+}
+
+/// As many ids as fit a payload each.
+fn chunks(ids: &BTreeSet<Uuid>) -> Vec<BTreeSet<Uuid>> {
+    let ids: Vec<Uuid> = ids.iter().copied().collect();
+    ids.chunks(IDS_IN_ONE).map(|ids| ids.iter().copied().collect()).collect()
 }
 
 impl Store {

@@ -39,13 +39,16 @@ pub use steps::{
     queue_result::ToQueue,
     read::{StepOutcome, StepRow},
     release::ToRelease,
+    repair::{Outcome, Refusal, Remedy, Repaired, ToRepair},
     retry::Retried,
     start::{Started, ToStart},
 };
 pub use tasks::{
     create::{Born, NewTask, Unborn},
+    end::{Ended, Ending, ToEnd},
     finalize::Finalized,
     read::{TaskDetails, TaskFilter, TaskRow},
+    rerun::{Rerun, ToRerun},
 };
 pub use templates::{Registered, TemplateName, TemplateRow};
 pub use transitions::{Transition, TransitionKind};

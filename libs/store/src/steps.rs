@@ -7,6 +7,7 @@ pub(crate) mod fail;
 pub(crate) mod queue_result;
 pub(crate) mod read;
 pub(crate) mod release;
+pub(crate) mod repair;
 pub(crate) mod retry;
 pub(crate) mod start;
 

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
         value_parser = gateway
     )]
     pub(crate) gateway: String,
-    /// Print JSON: one object or one array; `task watch`: one object a line.
+    /// Print JSON: one object or one array; `task watch` and `task repair-all`: one object a line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
@@ -42,10 +42,10 @@ pub(crate) enum Command {
     /// Register, validate and read templates.
     #[command(subcommand)]
     Template(template::Command),
-    /// Submit, read and follow tasks.
+    /// Submit, read and follow tasks; end and repair them.
     #[command(subcommand)]
     Task(task::Command),
-    /// Read the steps of a task.
+    /// Read and repair the steps of a task.
     #[command(subcommand)]
     Step(step::Command),
     /// Say how the mesh is.
@@ -89,6 +89,15 @@ mod tests {
             "tasker-ctl task list --state complete --state error --limit 5",
             "tasker-ctl task wait 01890000-0000-7000-8000-000000000000 --timeout 2m",
             "tasker-ctl task watch 01890000-0000-7000-8000-000000000000 --cursor x",
+            "tasker-ctl task cancel 01890000-0000-7000-8000-000000000000 --operator me --reason why",
+            "tasker-ctl task resolve 01890000-0000-7000-8000-000000000000 --operator me",
+            "tasker-ctl task give-up 01890000-0000-7000-8000-000000000000 --operator me",
+            "tasker-ctl task repair 01890000-0000-7000-8000-000000000000 reset --operator me",
+            "tasker-ctl task repair-all resolve --namespace orders --limit 5 --preview --operator me",
+            "tasker-ctl task rerun 01890000-0000-7000-8000-000000000000 --from pay --operator me",
+            "tasker-ctl step reset 01890000-0000-7000-8000-000000000000 pay --operator me",
+            "tasker-ctl step resolve 01890000-0000-7000-8000-000000000000 pay --operator me",
+            "tasker-ctl step complete 01890000-0000-7000-8000-000000000000 pay --result 1 --operator me",
             "tasker-ctl step list 01890000-0000-7000-8000-000000000000",
             "tasker-ctl step get 01890000-0000-7000-8000-000000000000 square_1",
             "tasker-ctl health --json --gateway http://[::1]:7700",

@@ -10,6 +10,7 @@ mod health;
 mod listed;
 mod migrate;
 mod names;
+mod operator;
 mod payload;
 mod print;
 mod step;

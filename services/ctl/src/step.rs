@@ -1,11 +1,11 @@
-//! `step`: the steps of a task.
+//! `step`: the steps of a task, read and repaired.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use tasker_client::{Client, v1::Step};
 
-use crate::{listed, names, payload, print, view};
+use crate::{listed, names, operator::By, payload, print, view};
 
 /// What may be asked of steps.
 #[derive(Debug, Subcommand)]
@@ -22,6 +22,36 @@ pub(crate) enum Command {
         /// Name of the step.
         name: String,
     },
+    /// Have a failed step run again, with all its attempts.
+    Reset {
+        /// Id of the task.
+        task: String,
+        /// Name of the step.
+        name: String,
+        #[command(flatten)]
+        by: By,
+    },
+    /// Settle a step outside: its dependants run without its result.
+    Resolve {
+        /// Id of the task.
+        task: String,
+        /// Name of the step.
+        name: String,
+        #[command(flatten)]
+        by: By,
+    },
+    /// Complete a step with a result of your own.
+    Complete {
+        /// Id of the task.
+        task: String,
+        /// Name of the step.
+        name: String,
+        /// Its result, as JSON; @FILE reads a file, - reads standard input.
+        #[arg(long, value_name = "JSON|@FILE|-")]
+        result: payload::Given,
+        #[command(flatten)]
+        by: By,
+    },
 }
 
 pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow::Result<ExitCode> {
@@ -31,8 +61,17 @@ pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow
             listed::show(json, steps, HEADER, row, view::Step::from).await?;
         }
         Command::Get { task, name } => {
-            let step = client.get_step(&task, &name).await?;
-            if json { print::json(&view::Step::from(step))? } else { show(&step)? }
+            shown(client.get_step(&task, &name).await?, json)?;
+        }
+        Command::Reset { task, name, by } => {
+            shown(client.reset_step(&task, &name, &by.into()).await?, json)?;
+        }
+        Command::Resolve { task, name, by } => {
+            shown(client.resolve_step(&task, &name, &by.into()).await?, json)?;
+        }
+        Command::Complete { task, name, result, by } => {
+            let result = result.read()?;
+            shown(client.complete_step(&task, &name, result, &by.into()).await?, json)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -51,6 +90,10 @@ pub(crate) fn row(step: &Step) -> [String; 6] {
         step.dependencies.join(", "),
         error.map(|error| error.r#type.clone()).unwrap_or_default(),
     ]
+}
+
+fn shown(step: Step, json: bool) -> anyhow::Result<()> {
+    if json { print::json(&view::Step::from(step)) } else { Ok(show(&step)?) }
 }
 
 fn attempts(step: &Step) -> String {

@@ -1,4 +1,4 @@
-//! `task`: submit, read and follow.
+//! `task`: submit, read and follow, end and repair.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -6,12 +6,15 @@ use clap::Subcommand;
 use futures::TryStreamExt as _;
 use tasker_client::{
     Client, has_settled,
-    v1::{CreateTaskRequest, Step, Task, TaskState, TemplateRef},
+    v1::{CreateTaskRequest, CreateTaskResponse, Step, Task, TaskState, TemplateRef},
 };
 
-use crate::{exit, names, payload, print, step, task::list::Filter, template_ref, view};
+use crate::{
+    exit, names, operator::By, payload, print, step, task::list::Filter, template_ref, view,
+};
 
 mod list;
+mod repair;
 mod watch;
 
 /// What may be asked of tasks.
@@ -44,6 +47,51 @@ pub(crate) enum Command {
         /// Only what happened after this event; `--json` shows the cursor of each.
         #[arg(long, default_value = "", hide_default_value = true)]
         cursor: String,
+    },
+    /// End a task, and cancel what is open of it.
+    Cancel {
+        /// Id of the task.
+        id: String,
+        #[command(flatten)]
+        by: By,
+    },
+    /// End a task that is blocked by failures as settled outside.
+    Resolve {
+        /// Id of the task.
+        id: String,
+        #[command(flatten)]
+        by: By,
+    },
+    /// End a task that is blocked by failures as failed.
+    GiveUp {
+        /// Id of the task.
+        id: String,
+        #[command(flatten)]
+        by: By,
+    },
+    /// Reset or resolve all failed steps of a task.
+    Repair {
+        /// Id of the task.
+        id: String,
+        /// What to do about its failed steps.
+        remedy: repair::Remedy,
+        #[command(flatten)]
+        by: By,
+    },
+    /// Reset or resolve all failed steps of many tasks. `--json`: one object a line.
+    RepairAll(repair::Many),
+    /// Run a task again from a step on, as a new task, and print its id.
+    Rerun {
+        /// Id of the task.
+        id: String,
+        /// The step to begin with; what follows from it runs again, too.
+        #[arg(long, value_name = "STEP")]
+        from: String,
+        /// What its steps work on, as JSON; @FILE reads a file, - reads standard input. Default: as before.
+        #[arg(long, value_name = "JSON|@FILE|-")]
+        context: Option<payload::Given>,
+        #[command(flatten)]
+        by: By,
     },
 }
 
@@ -88,6 +136,17 @@ pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow
         Command::List(filter) => list::run(filter, client, json).await?,
         Command::Wait { id, timeout } => return wait(client, &id, timeout, json).await,
         Command::Watch { id, cursor } => watch::run(client, &id, &cursor, json).await?,
+        Command::Cancel { id, by } => ended(client.cancel_task(&id, &by.into()).await?, json)?,
+        Command::Resolve { id, by } => ended(client.resolve_task(&id, &by.into()).await?, json)?,
+        Command::GiveUp { id, by } => ended(client.give_up_task(&id, &by.into()).await?, json)?,
+        Command::Repair { id, remedy, by } => repair::one(client, &id, remedy, by, json).await?,
+        Command::RepairAll(many) => repair::many(client, many, json).await?,
+        Command::Rerun { id, from, context, by } => {
+            let context = context.map(payload::Given::read).transpose()?;
+            let rerun = client.rerun_task(&id, &from, context, &by.into()).await?;
+            let created = CreateTaskResponse { task_id: rerun.task_id, template: rerun.template };
+            submitted(created, json)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -103,13 +162,20 @@ async fn create(client: &Client, task: NewTask, json: bool) -> anyhow::Result<()
         reason: task.reason,
         priority: task.priority,
     };
-    let created = client.create_task(request).await?;
+    submitted(client.create_task(request).await?, json)
+}
+
+fn submitted(created: CreateTaskResponse, json: bool) -> anyhow::Result<()> {
     if json {
         print::json(&view::Created::from(created))
     } else {
         // Alone, for `id=$(tasker-ctl task create …)`.
         Ok(print::line(&created.task_id)?)
     }
+}
+
+fn ended(task: Task, json: bool) -> anyhow::Result<()> {
+    if json { print::json(&view::Task::from(task)) } else { Ok(show(&task)?) }
 }
 
 async fn get(client: &Client, id: &str, with_steps: bool, json: bool) -> anyhow::Result<()> {
@@ -171,6 +237,8 @@ fn show(task: &Task) -> std::io::Result<()> {
         ("idempotency key", task.idempotency_key.clone()),
         ("requested by", task.requested_by.clone()),
         ("reason", task.reason.clone()),
+        ("rerun of", task.rerun_of.clone()),
+        ("reruns", task.reruns.join(", ")),
         ("trace", task.trace.as_ref().map(|it| it.traceparent.clone()).unwrap_or_default()),
         ("context", task.context.as_ref().map(payload::text).unwrap_or_default()),
     ])

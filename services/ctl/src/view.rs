@@ -52,6 +52,8 @@ pub(crate) struct Task {
     priority: i32,
     steps: StepCounts,
     trace: Option<Trace>,
+    rerun_of: String,
+    reruns: Vec<String>,
     /// Where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     step_list: Option<Vec<Step>>,
@@ -79,6 +81,8 @@ impl From<v1::Task> for Task {
             priority: task.priority,
             steps: task.steps.unwrap_or_default().into(),
             trace: task.trace.map(Into::into),
+            rerun_of: task.rerun_of,
+            reruns: task.reruns,
             step_list: None,
         }
     }
@@ -188,6 +192,34 @@ impl From<v1::StepError> for StepError {
     }
 }
 
+/// See `RepairTaskResponse`.
+#[derive(Serialize)]
+pub(crate) struct Repaired {
+    task: Option<Task>,
+    step_names: Vec<String>,
+}
+
+impl From<v1::RepairTaskResponse> for Repaired {
+    fn from(repaired: v1::RepairTaskResponse) -> Self {
+        Self { task: repaired.task.map(Into::into), step_names: repaired.step_names }
+    }
+}
+
+/// See `RepairedTask`.
+#[derive(Serialize)]
+pub(crate) struct RepairedTask {
+    task_id: String,
+    step_names: Vec<String>,
+    skipped: String,
+}
+
+impl From<v1::RepairedTask> for RepairedTask {
+    fn from(repaired: v1::RepairedTask) -> Self {
+        let v1::RepairedTask { task_id, step_names, skipped } = repaired;
+        Self { task_id, step_names, skipped }
+    }
+}
+
 /// See `Template`.
 #[derive(Serialize)]
 pub(crate) struct Template {
@@ -277,7 +309,7 @@ pub(crate) struct Event {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Transition {
-    Task { state: String, event: String },
+    Task { state: String, event: String, reason: String },
     Step { step_name: String, state: String, event: String, attempt: i32, reason: String },
 }
 
@@ -293,7 +325,8 @@ impl From<v1::watch_task_response::Transition> for Transition {
     fn from(transition: v1::watch_task_response::Transition) -> Self {
         match transition {
             v1::watch_task_response::Transition::Task(task) => {
-                Self::Task { state: names::task_state(task.state()), event: task.event }
+                let state = names::task_state(task.state());
+                Self::Task { state, event: task.event, reason: task.reason }
             }
             v1::watch_task_response::Transition::Step(step) => Self::Step {
                 state: names::step_state(step.state()),
@@ -359,6 +392,7 @@ mod tests {
         let moved = v1::TaskTransition {
             state: v1::TaskState::Complete.into(),
             event: "AllStepsSuccessful".to_owned(),
+            reason: String::new(),
         };
         let event = v1::WatchTaskResponse {
             cursor: "c".to_owned(),
@@ -367,7 +401,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&Event::from(event)).unwrap(),
-            r#"{"cursor":"c","time":null,"actor":"","task":{"state":"complete","event":"AllStepsSuccessful"}}"#
+            r#"{"cursor":"c","time":null,"actor":"","task":{"state":"complete","event":"AllStepsSuccessful","reason":""}}"#
         );
     }
 }

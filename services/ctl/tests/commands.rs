@@ -178,6 +178,37 @@ async fn the_exit_code_of_wait_says_how_the_task_came_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_repairs_ends_and_reruns_tasks_and_the_history_names_who_and_why() {
+    let mesh = Mesh::start().await.with_a_worker();
+    let by = ["--operator", "dora", "--reason", "by hand"];
+    let failed = mesh.create(r#"{"name": "nobody"}"#);
+    assert_eq!(mesh.fails(&["task", "wait", &failed]).0, 3);
+    let said = mesh.says(&[&["task", "repair-all", "resolve", "--preview"], &by[..]].concat());
+    assert_eq!(said, format!("{failed}  greet\n"));
+    let complete = ["step", "complete", &failed, "greet", "--result", "7"];
+    let step = mesh.json(&[&complete[..], &by[..]].concat());
+    assert_eq!(
+        (step["state"].as_str(), &step["result"]["payload"]["data"]),
+        (Some("complete"), &7.into())
+    );
+    assert!(mesh.says(&["task", "wait", &failed]).contains("complete"));
+    let watched = mesh.says(&["task", "watch", &failed]);
+    let line = watched.lines().find(|line| line.contains("CompleteManually")).unwrap();
+    assert!(line.contains("by hand") && line.contains("operator:dora"), "{line}");
+
+    let rerun = ["task", "rerun", &failed, "--from", "greet", "--context", r#"{"name": "you"}"#];
+    let rerun = mesh.says(&[&rerun[..], &by[..]].concat());
+    let task = mesh.json(&["task", "get", rerun.trim()]);
+    assert_eq!(task["rerun_of"], failed);
+    assert!(mesh.says(&["task", "wait", rerun.trim()]).contains("complete"));
+    let (code, said) = mesh.fails(&[&["task", "cancel", &failed], &by[..]].concat());
+    assert_eq!((code, said.contains("reason: TASK_ENDED")), (1, true), "{said}");
+    // Nobody acts by hand without a name.
+    assert_eq!(mesh.fails(&["task", "cancel", &failed]).0, 2);
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_go_on_over_all_pages_and_stop_at_a_limit() {
     let mesh = Mesh::start().await;
     for n in 0..3 {

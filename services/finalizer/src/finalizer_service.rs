@@ -1,4 +1,4 @@
-//! `tasker.mesh.v1.FinalizerService`: decodes, calls the verb or the watch, encodes.
+//! `tasker.mesh.v1.FinalizerService`: decodes, calls the verbs or the watch, encodes.
 
 use std::time::Duration;
 
@@ -6,16 +6,19 @@ use futures::StreamExt as _;
 use tasker_api::{
     Invalid, field,
     mesh::v1::{
-        FinalizeTasksRequest, FinalizeTasksResponse, WaitForTaskRequest, WaitForTaskResponse,
-        WatchTaskRequest, WatchTaskResponse, finalizer_service_server::FinalizerService,
+        CancelTaskRequest, CancelTaskResponse, FinalizeTasksRequest, FinalizeTasksResponse,
+        GiveUpTaskRequest, GiveUpTaskResponse, ResolveTaskRequest, ResolveTaskResponse,
+        WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest, WatchTaskResponse,
+        finalizer_service_server::FinalizerService,
     },
     time, v1,
 };
+use tasker_domain::TaskEvent;
 use tasker_stack::{gather::Gather, sweep::Wake};
 use tasker_stage::{refused, wire};
 use tonic::{Request, Response, Status};
 
-use crate::{finalize_tasks::FinalizeTasks, watch::Watcher};
+use crate::{endings::Endings, finalize_tasks::FinalizeTasks, watch::Watcher};
 
 /// What an unset timeout means, and the longest.
 const WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
@@ -26,6 +29,7 @@ pub struct Finalizations {
     /// Has the queue read.
     pub wake: Wake,
     pub watcher: Watcher,
+    pub endings: Endings,
 }
 
 #[tonic::async_trait]
@@ -77,5 +81,39 @@ impl FinalizerService for Finalizations {
         let task = Some(wire::task(row));
         let response = Some(v1::WaitForTaskResponse { task });
         Ok(Response::new(WaitForTaskResponse { response }))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: Request<CancelTaskRequest>,
+    ) -> Result<Response<CancelTaskResponse>, Status> {
+        let v1::CancelTaskRequest { task_id, operator, reason } =
+            request.into_inner().request.unwrap_or_default();
+        let task = self.endings.end(TaskEvent::Cancel, &task_id, operator, reason).await?;
+        let response = Some(v1::CancelTaskResponse { task: Some(task) });
+        Ok(Response::new(CancelTaskResponse { response }))
+    }
+
+    async fn resolve_task(
+        &self,
+        request: Request<ResolveTaskRequest>,
+    ) -> Result<Response<ResolveTaskResponse>, Status> {
+        let v1::ResolveTaskRequest { task_id, operator, reason } =
+            request.into_inner().request.unwrap_or_default();
+        let task =
+            self.endings.end(TaskEvent::ManualResolution, &task_id, operator, reason).await?;
+        let response = Some(v1::ResolveTaskResponse { task: Some(task) });
+        Ok(Response::new(ResolveTaskResponse { response }))
+    }
+
+    async fn give_up_task(
+        &self,
+        request: Request<GiveUpTaskRequest>,
+    ) -> Result<Response<GiveUpTaskResponse>, Status> {
+        let v1::GiveUpTaskRequest { task_id, operator, reason } =
+            request.into_inner().request.unwrap_or_default();
+        let task = self.endings.end(TaskEvent::GiveUp, &task_id, operator, reason).await?;
+        let response = Some(v1::GiveUpTaskResponse { task: Some(task) });
+        Ok(Response::new(GiveUpTaskResponse { response }))
     }
 }

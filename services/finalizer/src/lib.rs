@@ -1,9 +1,11 @@
 //! How a task ends, waits or blocks.
 //!
-//! Owns a task once nothing in it moves any more, tells those who watch tasks, and looks after the
+//! Owns a task once nothing in it moves any more and when it ends by hand or by rule, tells those who watch tasks, and looks after the
 //! database: it makes and drops the history's partitions and sends again what queues have lost.
 
 mod config;
+mod end_tasks;
+mod endings;
 mod finalize_tasks;
 mod finalizer_service;
 mod listen;
@@ -23,8 +25,8 @@ use tasker_stage::{Announcer, Database};
 use tonic::service::Routes;
 
 use crate::{
-    finalize_tasks::FinalizeTasks, finalizer_service::Finalizations, maintain::Maintenance,
-    watch::Watcher, watches::Watches,
+    end_tasks::EndTasks, endings::Endings, finalize_tasks::FinalizeTasks,
+    finalizer_service::Finalizations, maintain::Maintenance, watch::Watcher, watches::Watches,
 };
 
 /// The service.
@@ -39,11 +41,18 @@ impl Finalizer {
     pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
         let database = Database::open(&config.database, &context).await?;
         let watches = Watches::default();
+        let announcer = Announcer::new(database.store.clone());
+        let ends = EndTasks {
+            database: database.clone(),
+            watches: watches.clone(),
+            announcer: announcer.clone(),
+        };
+        let ends = Gather::spawn(ends, config.bounds);
         let verb = FinalizeTasks {
             database: database.clone(),
             actor: context.instance.clone(),
             watches: watches.clone(),
-            announcer: Announcer::new(database.store.clone()),
+            announcer,
         };
         let tasks = Gather::spawn(verb, config.bounds);
         let wake = Wake::default();
@@ -71,7 +80,8 @@ impl Finalizer {
         context.spawn("maintenance", maintenance.run(context.drain.clone()));
 
         let watcher = Watcher { database, watches, drain: context.drain.clone() };
-        let service = Finalizations { tasks, wake, watcher };
+        let endings = Endings { tasks: ends, watcher: watcher.clone() };
+        let service = Finalizations { tasks, wake, watcher, endings };
         Ok(Service {
             listen: config.section.listen,
             routes: Routes::new(

@@ -107,7 +107,8 @@ impl Watcher {
         Ok((watch, row))
     }
 
-    async fn row(&self, task: TaskId) -> Result<TaskRow, Status> {
+    /// A task as it stands.
+    pub async fn row(&self, task: TaskId) -> Result<TaskRow, Status> {
         let row = self.database.store.task(task).await.map_err(|error| self.failed(&error))?;
         row.ok_or_else(|| status::not_found("task", &task.to_string()))
     }
@@ -143,12 +144,15 @@ impl Progress {
                     return Ok(None);
                 }
             }
+            let more = i64::try_from(happened.len()).is_ok_and(|read| read == PAGE);
             for transition in happened {
                 self.tell(&transition).map_err(|what| {
                     tracing::error!(task.id = %self.task, "the history of task {} is corrupt: {what}", self.task);
                     status(ErrorKind::Corrupt, "the history of the task cannot be read")
                 })?;
             }
+            // A task that had failed may have been repaired since.
+            self.ended &= !more;
         }
     }
 
@@ -174,19 +178,19 @@ impl Progress {
     fn tell(&mut self, transition: &Transition) -> Result<(), String> {
         self.told = transition.id;
         let events = transition.events.iter();
+        let reason = transition.reason.clone().unwrap_or_default();
         let moves: Vec<Moved> = match &transition.kind {
             TransitionKind::Task => {
                 let events =
                     events.map(|event| event.parse()).collect::<Result<Vec<TaskEvent>, _>>();
                 let events = events.map_err(|error| error.to_string())?;
                 self.ended = events.last().is_some_and(|event| event.leads_to().is_end());
-                events.into_iter().map(task_moved).collect()
+                events.into_iter().map(|event| task_moved(event, &reason)).collect()
             }
             TransitionKind::Step { name, attempt } => {
                 let events =
                     events.map(|event| event.parse()).collect::<Result<Vec<StepEvent>, _>>();
                 let events = events.map_err(|error| error.to_string())?;
-                let reason = transition.reason.clone().unwrap_or_default();
                 events.into_iter().map(|event| step_moved(event, name, *attempt, &reason)).collect()
             }
         };
@@ -251,10 +255,11 @@ fn is_durable(transition: &Transition) -> bool {
     !transition.events.iter().all(|event| undone.contains(&event.as_str()))
 }
 
-fn task_moved(event: TaskEvent) -> Moved {
+fn task_moved(event: TaskEvent, reason: &str) -> Moved {
     Moved::Task(TaskTransition {
         state: tasker_api::v1::TaskState::from(event.leads_to()).into(),
         event: format!("{event:?}"),
+        reason: reason.to_owned(),
     })
 }
 

@@ -11,6 +11,8 @@ mod config;
 mod fail_steps;
 mod patience;
 mod queue;
+mod repair_steps;
+mod repairs;
 mod result_service;
 mod step_service;
 
@@ -30,7 +32,8 @@ use tonic::service::Routes;
 
 use crate::{
     announce::Outlets, complete_steps::CompleteSteps, fail_steps::FailSteps, patience::Patience,
-    queue::QueuedResults, result_service::Results, step_service::Steps,
+    queue::QueuedResults, repair_steps::RepairSteps, repairs::Repairs, result_service::Results,
+    step_service::Steps,
 };
 
 /// The service.
@@ -53,6 +56,8 @@ impl ResultProcessor {
         };
         let good = Gather::spawn(CompleteSteps { outlets: outlets.clone() }, config.bounds);
         let patience = Patience { store: database.store.clone(), random: rand::random };
+        let repairs = RepairSteps { outlets: outlets.clone() };
+        let repairs = Gather::spawn(repairs, config.bounds);
         let bad = Gather::spawn(FailSteps { outlets, patience }, config.bounds);
 
         let wake = Wake::default();
@@ -76,7 +81,10 @@ impl ResultProcessor {
             ResultProcessorServiceServer::new(results)
                 .max_decoding_message_size(4 * MAX_MESSAGE_BYTES),
         )
-        .add_service(StepServiceServer::new(Steps { database }));
+        .add_service(StepServiceServer::new(Steps {
+            repairs: Repairs { database: database.clone(), steps: repairs },
+            database,
+        }));
         Ok(Service { listen: config.section.listen, routes })
     }
 }

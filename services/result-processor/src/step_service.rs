@@ -1,22 +1,31 @@
-//! `tasker.v1.StepService`: decodes, reads, encodes.
+//! `tasker.v1.StepService`: decodes, reads or calls the verb, encodes.
 
 use std::sync::Arc;
 
 use tasker_api::{
-    Invalid, field, page, status, time,
+    Invalid,
+    field::{self, Operator},
+    page, status, time,
     v1::{
-        self, GetStepRequest, GetStepResponse, ListStepsRequest, ListStepsResponse,
-        step_service_server::StepService,
+        self, CompleteStepRequest, CompleteStepResponse, GetStepRequest, GetStepResponse,
+        ListStepsRequest, ListStepsResponse, RepairTaskRequest, RepairTaskResponse,
+        RepairTasksRequest, RepairTasksResponse, ResetStepRequest, ResetStepResponse,
+        ResolveStepRequest, ResolveStepResponse, step_service_server::StepService,
     },
 };
 use tasker_domain::{Ordinal, TaskId, Template, TemplateId};
-use tasker_stage::{Database, store_error};
-use tasker_store::{StepOutcome, StepRow, StoreError};
+use tasker_stage::{Database, store_error, wire};
+use tasker_store::{Remedy, StepOutcome, StepRow, StoreError};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+
+use crate::repairs::{self, Many, Repairs};
 
 /// The service's answers about steps.
 pub struct Steps {
     pub database: Database,
+    pub repairs: Repairs,
 }
 
 #[tonic::async_trait]
@@ -28,20 +37,9 @@ impl StepService for Steps {
         let GetStepRequest { task_id, step_name } = request.into_inner();
         let mut invalid = Invalid::new();
         let task = invalid.take(field::task_id(&task_id));
-        if step_name.is_empty() || step_name.contains('\0') {
-            invalid.add("step_name", "name a step");
-        }
-        let Some(task) = task else { return Err(invalid.into()) };
-        invalid.check()?;
-        let template = self.template_of(task).await?;
-        let row = self
-            .database
-            .store
-            .step(task, &step_name)
-            .await
-            .map_err(|error| self.failed(&error))?;
-        let row = row.ok_or_else(|| status::not_found("step", &format!("{task}/{step_name}")))?;
-        Ok(Response::new(GetStepResponse { step: Some(step(task, row, &template)) }))
+        let name = invalid.take(step_name_of(step_name));
+        let (Some(task), Some(name)) = (task, name) else { return Err(invalid.into()) };
+        Ok(Response::new(GetStepResponse { step: Some(self.step(task, &name).await?) }))
     }
 
     async fn list_steps(
@@ -71,9 +69,97 @@ impl StepService for Steps {
         let steps = rows.into_iter().map(|row| listed(step(task, row, &template))).collect();
         Ok(Response::new(ListStepsResponse { steps, next_page_token }))
     }
+
+    async fn reset_step(
+        &self,
+        request: Request<ResetStepRequest>,
+    ) -> Result<Response<ResetStepResponse>, Status> {
+        let ResetStepRequest { task_id, step_name, operator, reason } = request.into_inner();
+        let by = field::operator(operator, reason);
+        let step = self.repair(&task_id, step_name, Ok(Remedy::Reset), by).await?;
+        Ok(Response::new(ResetStepResponse { step: Some(step) }))
+    }
+
+    async fn resolve_step(
+        &self,
+        request: Request<ResolveStepRequest>,
+    ) -> Result<Response<ResolveStepResponse>, Status> {
+        let ResolveStepRequest { task_id, step_name, operator, reason } = request.into_inner();
+        let by = field::operator(operator, reason);
+        let step = self.repair(&task_id, step_name, Ok(Remedy::Resolve), by).await?;
+        Ok(Response::new(ResolveStepResponse { step: Some(step) }))
+    }
+
+    async fn complete_step(
+        &self,
+        request: Request<CompleteStepRequest>,
+    ) -> Result<Response<CompleteStepResponse>, Status> {
+        let CompleteStepRequest { task_id, step_name, result, operator, reason } =
+            request.into_inner();
+        let (result, by) = (repairs::result(result), field::operator(operator, reason));
+        let step = self.repair(&task_id, step_name, result, by).await?;
+        Ok(Response::new(CompleteStepResponse { step: Some(step) }))
+    }
+
+    async fn repair_task(
+        &self,
+        request: Request<RepairTaskRequest>,
+    ) -> Result<Response<RepairTaskResponse>, Status> {
+        let request = request.into_inner();
+        let mut invalid = Invalid::new();
+        let task = invalid.take(field::task_id(&request.task_id));
+        let remedy = invalid.take(repairs::remedy(request.remedy()));
+        let by = invalid.take(field::operator(request.operator, request.reason));
+        let (Some(task), Some(remedy), Some(by)) = (task, remedy, by) else {
+            return Err(invalid.into());
+        };
+        let step_names = self.repairs.task(task, remedy, by).await?;
+        let row = self.database.store.task(task).await.map_err(|error| self.failed(&error))?;
+        Ok(Response::new(RepairTaskResponse { task: row.map(wire::task), step_names }))
+    }
+
+    type RepairTasksStream = ReceiverStream<Result<RepairTasksResponse, Status>>;
+
+    async fn repair_tasks(
+        &self,
+        request: Request<RepairTasksRequest>,
+    ) -> Result<Response<Self::RepairTasksStream>, Status> {
+        let many = Many::read(request.into_inner())?;
+        let (told, responses) = mpsc::channel(1);
+        let repairs = self.repairs.clone();
+        tokio::spawn(async move { repairs.many(many, told).await });
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
 }
 
 impl Steps {
+    async fn step(&self, task: TaskId, name: &str) -> Result<v1::Step, Status> {
+        let template = self.template_of(task).await?;
+        let row = self.database.store.step(task, name).await;
+        let row = row.map_err(|error| self.failed(&error))?;
+        let row = row.ok_or_else(|| status::not_found("step", &format!("{task}/{name}")))?;
+        Ok(step(task, row, &template))
+    }
+
+    /// Repairs a step, and returns it as it stands then.
+    async fn repair(
+        &self,
+        task_id: &str,
+        step_name: String,
+        remedy: Result<Remedy, Invalid>,
+        by: Result<Operator, Invalid>,
+    ) -> Result<v1::Step, Status> {
+        let mut invalid = Invalid::new();
+        let task = invalid.take(field::task_id(task_id));
+        let name = invalid.take(step_name_of(step_name));
+        let (remedy, by) = (invalid.take(remedy), invalid.take(by));
+        let (Some(task), Some(name), Some(remedy), Some(by)) = (task, name, remedy, by) else {
+            return Err(invalid.into());
+        };
+        self.repairs.step(task, name.clone(), remedy, by).await?;
+        self.step(task, &name).await
+    }
+
     async fn template_of(&self, task: TaskId) -> Result<Arc<Template>, Status> {
         let store = &self.database.store;
         let found = store.templates_of(&[task.0]).await.map_err(|error| self.failed(&error))?;
@@ -87,6 +173,13 @@ impl Steps {
         self.database.noticed(error);
         store_error(error)
     }
+}
+
+fn step_name_of(name: String) -> Result<String, Invalid> {
+    if name.is_empty() || name.contains('\0') {
+        return Err(Invalid::field("step_name", "name a step"));
+    }
+    Ok(name)
 }
 
 fn step(task: TaskId, row: StepRow, template: &Template) -> v1::Step {

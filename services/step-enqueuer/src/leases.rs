@@ -1,6 +1,9 @@
 //! Leases end with their worker's session, or at the step's timeout; unacknowledged deliveries go back.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use tasker_api::{
     mesh::v1::{
@@ -13,6 +16,7 @@ use tasker_runtime::mesh::TracedBalance;
 use tasker_store::{Expiry, Held, Lost, StoreError};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{deliver::Deliveries, liveness::Liveness, roster::Holding};
 
@@ -63,11 +67,8 @@ impl Leases {
             timed_out.iter().map(|holding| timeout_of(holding.held)).collect();
         match self.expire(&expiries).await {
             Ok(()) => {
-                let lost: Vec<_> = timed_out
-                    .iter()
-                    .map(|holding| (holding.held.delivery_id, holding.token()))
-                    .collect();
-                self.deliveries.roster.cancel(&lost, "the step took longer than its timeout");
+                let lost = timed_out.iter().map(|holding| holding.held.delivery_id);
+                self.deliveries.roster.cancel(lost, "the step took longer than its timeout");
             }
             // Still held: the next look tries again.
             Err(error) => tracing::warn!("timeouts could not be recorded: {error}"),
@@ -120,16 +121,22 @@ impl Leases {
         if purge {
             database.store.purge_sessions().await?;
             for session in sessions {
-                self.release_strays(session).await?;
+                self.compare(session).await?;
             }
         }
         Ok(())
     }
 
     /// Takes back what a connected worker was never told of: a start that was committed although its
-    /// answer, and then its release, got lost.
-    async fn release_strays(&self, session: SessionId) -> Result<(), StoreError> {
+    /// answer, and then its release, got lost. And cancels what it was not told that it has lost.
+    async fn compare(&self, session: SessionId) -> Result<(), StoreError> {
+        let held = self.deliveries.roster.holding(session);
         let leases = self.deliveries.database.store.leases_of(session).await?;
+        let leased: HashSet<Uuid> = leases.iter().map(|(held, _)| held.delivery_id).collect();
+        let lost: Vec<Uuid> = held.difference(&leased).copied().collect();
+        if !lost.is_empty() {
+            self.deliveries.roster.cancel(lost, "the lease has ended");
+        }
         let holding = self.deliveries.roster.holding(session);
         let stray = |(held, age): &(Held, Duration)| {
             *age > self.liveness.tick() && !holding.contains(&held.delivery_id)

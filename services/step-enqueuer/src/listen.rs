@@ -11,6 +11,8 @@ use crate::roster::Roster;
 
 /// How long to wait before listening again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// What workers are told of a cancelled delivery.
+const CANCELLED: &str = "the task has ended, or an operator has settled the step";
 
 /// Whom announcements are for.
 pub struct Ear {
@@ -46,6 +48,9 @@ impl Ear {
                             for (namespace, rank) in &announcement.waiting {
                                 self.roster.wait_in(namespace, *rank);
                             }
+                        }
+                        if !announcement.cancelled.is_empty() {
+                            self.roster.cancel(announcement.cancelled, CANCELLED);
                         }
                         if announcement.retries {
                             self.retries.wake();

@@ -257,12 +257,12 @@ impl Roster {
     }
 
     /// Takes off a worker what it has lost, and tells it to stop.
-    pub fn cancel(&self, lost: &[(Uuid, String)], reason: &str) {
+    pub fn cancel(&self, lost: impl IntoIterator<Item = Uuid>, reason: &str) {
         let mut inner = self.lock();
-        for (delivery, token) in lost {
+        for delivery in lost {
             for member in inner.members.values_mut() {
-                if member.let_go(*delivery).is_some() {
-                    let delivery_tokens = vec![token.clone()];
+                if let Some(holding) = member.let_go(delivery) {
+                    let delivery_tokens = vec![holding.token()];
                     member.send(Message::Cancel(Cancel {
                         delivery_tokens,
                         reason: reason.to_owned(),

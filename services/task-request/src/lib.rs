@@ -8,6 +8,7 @@ mod backlog;
 mod config;
 mod create_tasks;
 mod requests;
+mod reruns;
 mod resolve;
 mod task_service;
 mod template_service;
@@ -25,8 +26,8 @@ use tasker_stage::Database;
 use tonic::service::Routes;
 
 use crate::{
-    backlog::Backlog, create_tasks::CreateTasks, requests::Requests, task_service::Tasks,
-    template_service::Templates,
+    backlog::Backlog, create_tasks::CreateTasks, requests::Requests, reruns::Reruns,
+    task_service::Tasks, template_service::Templates,
 };
 
 /// The service.
@@ -40,10 +41,11 @@ impl TaskRequest {
     /// The database cannot be reached or has another schema, or an endpoint is none.
     pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
         let database = Database::open(&config.database, &context).await?;
+        let step_enqueuer = tasker_stage::step_enqueuer(&config.mesh)?;
         let verb = CreateTasks {
             database: database.clone(),
             actor: context.instance.clone(),
-            step_enqueuer: tasker_stage::step_enqueuer(&config.mesh)?,
+            step_enqueuer: step_enqueuer.clone(),
             finalizer: tasker_stage::finalizer(&config.mesh)?,
         };
         let births = Gather::spawn(verb, config.bounds);
@@ -53,11 +55,12 @@ impl TaskRequest {
             requests.run(config.mesh.read_interval(), context.drain.clone()),
         );
 
-        let watches =
+        let finalizer =
             FinalizerServiceClient::new(mesh::channel("finalizer", &config.mesh.finalizer)?)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let backlog = Backlog::new(database.clone(), config.section.max_backlog);
-        let tasks = Tasks { database: database.clone(), backlog, births, watches };
+        let reruns = Reruns { database: database.clone(), backlog: backlog.clone(), step_enqueuer };
+        let tasks = Tasks { database: database.clone(), backlog, births, reruns, finalizer };
         let templates = Templates { database, environment: config.section.environment };
         let routes =
             Routes::new(TaskServiceServer::new(tasks).max_decoding_message_size(MAX_MESSAGE_BYTES))

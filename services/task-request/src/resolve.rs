@@ -10,7 +10,7 @@ use tasker_trace::TraceContext;
 use tonic::Status;
 
 /// The longest of each, in bytes.
-const MAX_REQUEST_ID: usize = 128;
+pub const MAX_REQUEST_ID: usize = 128;
 const MAX_IDEMPOTENCY_KEY: usize = 256;
 const MAX_LABEL: usize = 128;
 const MAX_REASON: usize = 1024;

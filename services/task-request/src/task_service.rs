@@ -6,9 +6,11 @@ use tasker_api::{
     mesh::{self, v1::finalizer_service_client::FinalizerServiceClient},
     page, states, status, time,
     v1::{
-        CreateTaskRequest, CreateTaskResponse, GetTaskRequest, GetTaskResponse, ListTasksRequest,
-        ListTasksResponse, TemplateRef, WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest,
-        WatchTaskResponse, task_service_server::TaskService,
+        CancelTaskRequest, CancelTaskResponse, CreateTaskRequest, CreateTaskResponse,
+        GetTaskRequest, GetTaskResponse, GiveUpTaskRequest, GiveUpTaskResponse, ListTasksRequest,
+        ListTasksResponse, RerunTaskRequest, RerunTaskResponse, ResolveTaskRequest,
+        ResolveTaskResponse, TemplateRef, WaitForTaskRequest, WaitForTaskResponse,
+        WatchTaskRequest, WatchTaskResponse, task_service_server::TaskService,
     },
 };
 use tasker_domain::{TaskId, Template};
@@ -23,6 +25,7 @@ use tracing::{Instrument as _, Span};
 use crate::{
     backlog::Backlog,
     create_tasks::{CreateTasks, Outcome},
+    reruns::Reruns,
     resolve,
 };
 
@@ -34,8 +37,9 @@ pub struct Tasks {
     pub database: Database,
     pub backlog: Backlog,
     pub births: Gather<CreateTasks>,
-    /// Watching is finalizer's.
-    pub watches: FinalizerServiceClient<TracedBalance>,
+    pub reruns: Reruns,
+    /// Watches tasks, and ends them.
+    pub finalizer: FinalizerServiceClient<TracedBalance>,
 }
 
 #[tonic::async_trait]
@@ -126,7 +130,7 @@ impl TaskService for Tasks {
     ) -> Result<Response<WaitForTaskResponse>, Status> {
         let request =
             request.map(|request| mesh::v1::WaitForTaskRequest { request: Some(request) });
-        let answer = self.watches.clone().wait_for_task(request).await?.into_inner();
+        let answer = self.finalizer.clone().wait_for_task(request).await?.into_inner();
         Ok(Response::new(answer.response.unwrap_or_default()))
     }
 
@@ -137,9 +141,48 @@ impl TaskService for Tasks {
         request: Request<WatchTaskRequest>,
     ) -> Result<Response<Self::WatchTaskStream>, Status> {
         let request = request.map(|request| mesh::v1::WatchTaskRequest { request: Some(request) });
-        let events = self.watches.clone().watch_task(request).await?.into_inner();
+        let events = self.finalizer.clone().watch_task(request).await?.into_inner();
         let events = events.map(|event| event.map(|event| event.event.unwrap_or_default()));
         Ok(Response::new(events.boxed()))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: Request<CancelTaskRequest>,
+    ) -> Result<Response<CancelTaskResponse>, Status> {
+        let request = request.map(|request| mesh::v1::CancelTaskRequest { request: Some(request) });
+        let answer = self.finalizer.clone().cancel_task(request).await?.into_inner();
+        Ok(Response::new(answer.response.unwrap_or_default()))
+    }
+
+    async fn rerun_task(
+        &self,
+        request: Request<RerunTaskRequest>,
+    ) -> Result<Response<RerunTaskResponse>, Status> {
+        // A new task, and so a new trace.
+        let span = tracing::info_span!("task.rerun", task.id = request.get_ref().task_id);
+        let caller = TraceContext::from_headers(&request.metadata().clone().into_headers());
+        let trace = caller.or_of(&span);
+        self.reruns.rerun(request.into_inner(), trace).instrument(span).await.map(Response::new)
+    }
+
+    async fn resolve_task(
+        &self,
+        request: Request<ResolveTaskRequest>,
+    ) -> Result<Response<ResolveTaskResponse>, Status> {
+        let request =
+            request.map(|request| mesh::v1::ResolveTaskRequest { request: Some(request) });
+        let answer = self.finalizer.clone().resolve_task(request).await?.into_inner();
+        Ok(Response::new(answer.response.unwrap_or_default()))
+    }
+
+    async fn give_up_task(
+        &self,
+        request: Request<GiveUpTaskRequest>,
+    ) -> Result<Response<GiveUpTaskResponse>, Status> {
+        let request = request.map(|request| mesh::v1::GiveUpTaskRequest { request: Some(request) });
+        let answer = self.finalizer.clone().give_up_task(request).await?.into_inner();
+        Ok(Response::new(answer.response.unwrap_or_default()))
     }
 }
 

@@ -38,6 +38,36 @@ pub struct WaitForTaskResponse {
     #[prost(message, optional, tag = "1")]
     pub response: ::core::option::Option<super::super::v1::WaitForTaskResponse>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelTaskRequest {
+    #[prost(message, optional, tag = "1")]
+    pub request: ::core::option::Option<super::super::v1::CancelTaskRequest>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CancelTaskResponse {
+    #[prost(message, optional, tag = "1")]
+    pub response: ::core::option::Option<super::super::v1::CancelTaskResponse>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResolveTaskRequest {
+    #[prost(message, optional, tag = "1")]
+    pub request: ::core::option::Option<super::super::v1::ResolveTaskRequest>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResolveTaskResponse {
+    #[prost(message, optional, tag = "1")]
+    pub response: ::core::option::Option<super::super::v1::ResolveTaskResponse>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GiveUpTaskRequest {
+    #[prost(message, optional, tag = "1")]
+    pub request: ::core::option::Option<super::super::v1::GiveUpTaskRequest>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GiveUpTaskResponse {
+    #[prost(message, optional, tag = "1")]
+    pub response: ::core::option::Option<super::super::v1::GiveUpTaskResponse>,
+}
 /// Generated client implementations.
 pub mod finalizer_service_client {
     #![allow(
@@ -211,6 +241,87 @@ pub mod finalizer_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// `TaskService.CancelTask`, passed on by task-request.
+        pub async fn cancel_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.mesh.v1.FinalizerService/CancelTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tasker.mesh.v1.FinalizerService", "CancelTask"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// `TaskService.ResolveTask`, passed on by task-request.
+        pub async fn resolve_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResolveTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResolveTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.mesh.v1.FinalizerService/ResolveTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tasker.mesh.v1.FinalizerService", "ResolveTask"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// `TaskService.GiveUpTask`, passed on by task-request.
+        pub async fn give_up_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GiveUpTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GiveUpTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.mesh.v1.FinalizerService/GiveUpTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tasker.mesh.v1.FinalizerService", "GiveUpTask"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -253,6 +364,30 @@ pub mod finalizer_service_server {
             request: tonic::Request<super::WaitForTaskRequest>,
         ) -> std::result::Result<
             tonic::Response<super::WaitForTaskResponse>,
+            tonic::Status,
+        >;
+        /// `TaskService.CancelTask`, passed on by task-request.
+        async fn cancel_task(
+            &self,
+            request: tonic::Request<super::CancelTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTaskResponse>,
+            tonic::Status,
+        >;
+        /// `TaskService.ResolveTask`, passed on by task-request.
+        async fn resolve_task(
+            &self,
+            request: tonic::Request<super::ResolveTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResolveTaskResponse>,
+            tonic::Status,
+        >;
+        /// `TaskService.GiveUpTask`, passed on by task-request.
+        async fn give_up_task(
+            &self,
+            request: tonic::Request<super::GiveUpTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GiveUpTaskResponse>,
             tonic::Status,
         >;
     }
@@ -456,6 +591,141 @@ pub mod finalizer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WaitForTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.mesh.v1.FinalizerService/CancelTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelTaskSvc<T: FinalizerService>(pub Arc<T>);
+                    impl<
+                        T: FinalizerService,
+                    > tonic::server::UnaryService<super::CancelTaskRequest>
+                    for CancelTaskSvc<T> {
+                        type Response = super::CancelTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FinalizerService>::cancel_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.mesh.v1.FinalizerService/ResolveTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResolveTaskSvc<T: FinalizerService>(pub Arc<T>);
+                    impl<
+                        T: FinalizerService,
+                    > tonic::server::UnaryService<super::ResolveTaskRequest>
+                    for ResolveTaskSvc<T> {
+                        type Response = super::ResolveTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResolveTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FinalizerService>::resolve_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResolveTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.mesh.v1.FinalizerService/GiveUpTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct GiveUpTaskSvc<T: FinalizerService>(pub Arc<T>);
+                    impl<
+                        T: FinalizerService,
+                    > tonic::server::UnaryService<super::GiveUpTaskRequest>
+                    for GiveUpTaskSvc<T> {
+                        type Response = super::GiveUpTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GiveUpTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FinalizerService>::give_up_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GiveUpTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

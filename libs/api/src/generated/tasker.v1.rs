@@ -203,6 +203,12 @@ pub struct Task {
     pub steps: ::core::option::Option<StepCounts>,
     #[prost(message, optional, tag = "13")]
     pub trace: ::core::option::Option<TraceContext>,
+    /// Which task it runs again. Empty: none. Only GetTask fills it.
+    #[prost(string, tag = "14")]
+    pub rerun_of: ::prost::alloc::string::String,
+    /// Which tasks run it again, oldest first, at most 1,000. Only GetTask fills it.
+    #[prost(string, repeated, tag = "15")]
+    pub reruns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// How many of a task's steps are where.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -428,6 +434,9 @@ pub struct TaskTransition {
     /// For example `StepsEnqueued`.
     #[prost(string, tag = "2")]
     pub event: ::prost::alloc::string::String,
+    /// Why, if there is more to say. May be empty.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepTransition {
@@ -443,6 +452,86 @@ pub struct StepTransition {
     /// Why, if there is more to say. May be empty.
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelTaskRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Who cancels it, kept in the history as `operator:<who>`. 1 to 128 bytes.
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why, kept in the history. At most 1 KiB.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CancelTaskResponse {
+    /// As it stands now, without its context.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<Task>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResolveTaskRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Who has settled it, kept in the history as `operator:<who>`. 1 to 128 bytes.
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why, kept in the history. At most 1 KiB.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResolveTaskResponse {
+    /// As it stands now, without its context.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<Task>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GiveUpTaskRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Who gives it up, kept in the history as `operator:<who>`. 1 to 128 bytes.
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why, kept in the history. At most 1 KiB.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GiveUpTaskResponse {
+    /// As it stands now, without its context.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<Task>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RerunTaskRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// The step's name.
+    #[prost(string, tag = "2")]
+    pub from_step: ::prost::alloc::string::String,
+    /// What the new task's steps work on. Unset: what the older's did.
+    #[prost(message, optional, tag = "3")]
+    pub context: ::core::option::Option<Payload>,
+    /// Names this request, so that it may be repeated: the same id again returns the first answer. It is of
+    /// one kind with `CreateTaskRequest.request_id`. At most 128 bytes. Empty: not repeatable.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Who asks for it, kept in the history as `operator:<who>`. 1 to 128 bytes.
+    #[prost(string, tag = "5")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why, kept in the history. At most 1 KiB.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RerunTaskResponse {
+    /// The new task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub template: ::core::option::Option<TemplateRef>,
 }
 /// Generated client implementations.
 pub mod task_service_client {
@@ -671,6 +760,123 @@ pub mod task_service_client {
                 .insert(GrpcMethod::new("tasker.v1.TaskService", "WatchTask"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Ends a task, and cancels what is open of it: workers are told to stop, and their late results are
+        /// refused. Completed steps stay as they are. To cancel a cancelled task again is a success.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_ENDED`: it has ended otherwise;
+        /// `ErrorInfo.metadata["state"]` says how.
+        pub async fn cancel_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.TaskService/CancelTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.TaskService", "CancelTask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a task that is blocked by failures as resolved manually: an operator has settled it outside.
+        /// To resolve a task again is a success.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_NOT_BLOCKED`: it still moves, so nothing
+        /// is settled; reason `TASK_ENDED`: it has ended otherwise. `ErrorInfo.metadata["state"]` says where it stands.
+        pub async fn resolve_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResolveTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResolveTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.TaskService/ResolveTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.TaskService", "ResolveTask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a task that is blocked by failures as failed. It may be repaired later all the same.
+        /// To give a task up again is a success.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_NOT_BLOCKED`: it still moves; reason
+        /// `TASK_ENDED`: it has ended otherwise. `ErrorInfo.metadata["state"]` says where it stands.
+        pub async fn give_up_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GiveUpTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GiveUpTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.TaskService/GiveUpTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.TaskService", "GiveUpTask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Runs a task again from a step on, as a new task of the same template version. That step and all that
+        /// follows from it begin anew, and so does what was not satisfied; what else was completed or resolved
+        /// keeps its result. The older task is left as it is, whether it has ended or not.
+        ///
+        /// NOT_FOUND: no such task, or it has no such step. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the
+        /// same `request_id` after the time in `RetryInfo`.
+        pub async fn rerun_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RerunTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RerunTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.TaskService/RerunTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.TaskService", "RerunTask"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -736,6 +942,55 @@ pub mod task_service_server {
             &self,
             request: tonic::Request<super::WatchTaskRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchTaskStream>, tonic::Status>;
+        /// Ends a task, and cancels what is open of it: workers are told to stop, and their late results are
+        /// refused. Completed steps stay as they are. To cancel a cancelled task again is a success.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_ENDED`: it has ended otherwise;
+        /// `ErrorInfo.metadata["state"]` says how.
+        async fn cancel_task(
+            &self,
+            request: tonic::Request<super::CancelTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTaskResponse>,
+            tonic::Status,
+        >;
+        /// Ends a task that is blocked by failures as resolved manually: an operator has settled it outside.
+        /// To resolve a task again is a success.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_NOT_BLOCKED`: it still moves, so nothing
+        /// is settled; reason `TASK_ENDED`: it has ended otherwise. `ErrorInfo.metadata["state"]` says where it stands.
+        async fn resolve_task(
+            &self,
+            request: tonic::Request<super::ResolveTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResolveTaskResponse>,
+            tonic::Status,
+        >;
+        /// Ends a task that is blocked by failures as failed. It may be repaired later all the same.
+        /// To give a task up again is a success.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_NOT_BLOCKED`: it still moves; reason
+        /// `TASK_ENDED`: it has ended otherwise. `ErrorInfo.metadata["state"]` says where it stands.
+        async fn give_up_task(
+            &self,
+            request: tonic::Request<super::GiveUpTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GiveUpTaskResponse>,
+            tonic::Status,
+        >;
+        /// Runs a task again from a step on, as a new task of the same template version. That step and all that
+        /// follows from it begin anew, and so does what was not satisfied; what else was completed or resolved
+        /// keeps its result. The older task is left as it is, whether it has ended or not.
+        ///
+        /// NOT_FOUND: no such task, or it has no such step. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the
+        /// same `request_id` after the time in `RetryInfo`.
+        async fn rerun_task(
+            &self,
+            request: tonic::Request<super::RerunTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RerunTaskResponse>,
+            tonic::Status,
+        >;
     }
     /// Where clients submit tasks and follow them.
     #[derive(Debug)]
@@ -1036,6 +1291,186 @@ pub mod task_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.TaskService/CancelTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelTaskSvc<T: TaskService>(pub Arc<T>);
+                    impl<
+                        T: TaskService,
+                    > tonic::server::UnaryService<super::CancelTaskRequest>
+                    for CancelTaskSvc<T> {
+                        type Response = super::CancelTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskService>::cancel_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.TaskService/ResolveTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResolveTaskSvc<T: TaskService>(pub Arc<T>);
+                    impl<
+                        T: TaskService,
+                    > tonic::server::UnaryService<super::ResolveTaskRequest>
+                    for ResolveTaskSvc<T> {
+                        type Response = super::ResolveTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResolveTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskService>::resolve_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResolveTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.TaskService/GiveUpTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct GiveUpTaskSvc<T: TaskService>(pub Arc<T>);
+                    impl<
+                        T: TaskService,
+                    > tonic::server::UnaryService<super::GiveUpTaskRequest>
+                    for GiveUpTaskSvc<T> {
+                        type Response = super::GiveUpTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GiveUpTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskService>::give_up_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GiveUpTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.TaskService/RerunTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct RerunTaskSvc<T: TaskService>(pub Arc<T>);
+                    impl<
+                        T: TaskService,
+                    > tonic::server::UnaryService<super::RerunTaskRequest>
+                    for RerunTaskSvc<T> {
+                        type Response = super::RerunTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RerunTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskService>::rerun_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RerunTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -2354,6 +2789,185 @@ pub struct ListStepsResponse {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResetStepRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub step_name: ::prost::alloc::string::String,
+    /// Who resets it, kept in the history as `operator:<who>`. 1 to 128 bytes.
+    #[prost(string, tag = "3")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why, kept in the history. At most 1 KiB.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResetStepResponse {
+    /// As it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub step: ::core::option::Option<Step>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResolveStepRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub step_name: ::prost::alloc::string::String,
+    /// Who resolves it, kept in the history as `operator:<who>`. 1 to 128 bytes.
+    #[prost(string, tag = "3")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why, kept in the history. At most 1 KiB.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResolveStepResponse {
+    /// As it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub step: ::core::option::Option<Step>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CompleteStepRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub step_name: ::prost::alloc::string::String,
+    /// Its result, kept as given. Unset means the JSON object `{}`.
+    #[prost(message, optional, tag = "3")]
+    pub result: ::core::option::Option<Payload>,
+    /// Who completes it, kept in the history as `operator:<who>`. 1 to 128 bytes.
+    #[prost(string, tag = "4")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why, kept in the history. At most 1 KiB.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CompleteStepResponse {
+    /// As it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub step: ::core::option::Option<Step>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairTaskRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "Remedy", tag = "2")]
+    pub remedy: i32,
+    /// Who repairs it, kept in the history as `operator:<who>`. 1 to 128 bytes.
+    #[prost(string, tag = "3")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why, kept in the history. At most 1 KiB.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RepairTaskResponse {
+    /// As it stands now, without its context.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<Task>,
+    /// The steps that had failed, in dependency order.
+    #[prost(string, repeated, tag = "2")]
+    pub step_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairTasksRequest {
+    /// Of templates. Empty: all.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Of templates. Empty: all.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Of templates. Empty: all.
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    /// `TASK_STATE_BLOCKED_BY_FAILURES`, `TASK_STATE_ERROR`. Empty: both.
+    #[prost(enumeration = "TaskState", repeated, tag = "4")]
+    pub states: ::prost::alloc::vec::Vec<i32>,
+    /// Unset: all.
+    #[prost(message, optional, tag = "5")]
+    pub created_after: ::core::option::Option<::prost_types::Timestamp>,
+    /// Unset: all.
+    #[prost(message, optional, tag = "6")]
+    pub created_before: ::core::option::Option<::prost_types::Timestamp>,
+    /// Empty: all.
+    #[prost(string, tag = "7")]
+    pub correlation_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "Remedy", tag = "8")]
+    pub remedy: i32,
+    /// 1 to 10,000; 0 means 1,000. The newest are taken.
+    #[prost(int32, tag = "9")]
+    pub max_tasks: i32,
+    /// Only show what would be done.
+    #[prost(bool, tag = "10")]
+    pub preview: bool,
+    /// Who repairs them, kept in the history as `operator:<who>`. 1 to 128 bytes.
+    #[prost(string, tag = "11")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why, kept in the history. At most 1 KiB.
+    #[prost(string, tag = "12")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// What was done since the response before.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RepairTasksResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub tasks: ::prost::alloc::vec::Vec<RepairedTask>,
+    /// Of all responses so far.
+    #[prost(int32, tag = "2")]
+    pub task_count: i32,
+    /// Of all responses so far.
+    #[prost(int32, tag = "3")]
+    pub step_count: i32,
+    /// In the last response: whether `max_tasks` has left some out.
+    #[prost(bool, tag = "4")]
+    pub more: bool,
+}
+/// What was done, or would be done, to one of many tasks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairedTask {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// The steps that had failed, in dependency order.
+    #[prost(string, repeated, tag = "2")]
+    pub step_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why nothing was done: it moved on meanwhile. Empty otherwise.
+    #[prost(string, tag = "3")]
+    pub skipped: ::prost::alloc::string::String,
+}
+/// What to do about failed steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Remedy {
+    Unspecified = 0,
+    /// Run them again, with all their attempts.
+    Reset = 1,
+    /// Let their dependants run without their results.
+    Resolve = 2,
+}
+impl Remedy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REMEDY_UNSPECIFIED",
+            Self::Reset => "REMEDY_RESET",
+            Self::Resolve => "REMEDY_RESOLVE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REMEDY_UNSPECIFIED" => Some(Self::Unspecified),
+            "REMEDY_RESET" => Some(Self::Reset),
+            "REMEDY_RESOLVE" => Some(Self::Resolve),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod step_service_client {
     #![allow(
@@ -2365,7 +2979,11 @@ pub mod step_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Where clients look at the steps of a task.
+    /// Where clients look at the steps of a task, and operators repair them.
+    ///
+    /// A repair has the task go on at once: one that was blocked by failures, and also one in `error`, whose
+    /// steps that were cancelled by its end are then reopened, with the attempts that they have left; what was cut
+    /// off in its last attempt has failed. Every repair is in the history, as `operator:<who>` with its reason.
     #[derive(Debug, Clone)]
     pub struct StepServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2496,6 +3114,150 @@ pub mod step_service_client {
                 .insert(GrpcMethod::new("tasker.v1.StepService", "ListSteps"));
             self.inner.unary(req, path, codec).await
         }
+        /// Has a failed step run again, with all its attempts.
+        ///
+        /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step has not failed;
+        /// reason `TASK_ENDED`: its task has ended otherwise than in `error`. `ErrorInfo.metadata["state"]` says
+        /// where it stands.
+        pub async fn reset_step(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResetStepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResetStepResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.StepService/ResetStep",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.StepService", "ResetStep"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Settles a step outside: its dependants run without its result. If it is at a worker, that is told to
+        /// stop, and its late result is refused. To resolve a step again is a success.
+        ///
+        /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step is complete or
+        /// cancelled; reason `TASK_ENDED`: its task has ended otherwise than in `error`.
+        /// `ErrorInfo.metadata["state"]` says where it stands.
+        pub async fn resolve_step(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResolveStepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResolveStepResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.StepService/ResolveStep",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.StepService", "ResolveStep"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Completes a step with a result of the operator's: its dependants run with it. If it is at a worker, that
+        /// is told to stop, and its late result is refused.
+        ///
+        /// NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too.
+        pub async fn complete_step(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CompleteStepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteStepResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.StepService/CompleteStep",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.StepService", "CompleteStep"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Resets or resolves all failed steps of a task: those in `error`, and those that its end has cut off in
+        /// their last attempt. If none has failed nothing is done, unless the task is in `error` and is reset.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_ENDED`: it has ended otherwise than in
+        /// `error`; `ErrorInfo.metadata["state"]` says how.
+        pub async fn repair_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepairTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RepairTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.StepService/RepairTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.StepService", "RepairTask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Resets or resolves all failed steps of many tasks, newest first, and tells of them as it goes on; or shows
+        /// what it would do. If the stream breaks, what was told is done: ask again for the rest.
+        ///
+        /// INVALID_ARGUMENT: `BadRequest` names the field.
+        pub async fn repair_tasks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepairTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RepairTasksResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.StepService/RepairTasks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.StepService", "RepairTasks"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2524,8 +3286,77 @@ pub mod step_service_server {
             tonic::Response<super::ListStepsResponse>,
             tonic::Status,
         >;
+        /// Has a failed step run again, with all its attempts.
+        ///
+        /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step has not failed;
+        /// reason `TASK_ENDED`: its task has ended otherwise than in `error`. `ErrorInfo.metadata["state"]` says
+        /// where it stands.
+        async fn reset_step(
+            &self,
+            request: tonic::Request<super::ResetStepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResetStepResponse>,
+            tonic::Status,
+        >;
+        /// Settles a step outside: its dependants run without its result. If it is at a worker, that is told to
+        /// stop, and its late result is refused. To resolve a step again is a success.
+        ///
+        /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step is complete or
+        /// cancelled; reason `TASK_ENDED`: its task has ended otherwise than in `error`.
+        /// `ErrorInfo.metadata["state"]` says where it stands.
+        async fn resolve_step(
+            &self,
+            request: tonic::Request<super::ResolveStepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResolveStepResponse>,
+            tonic::Status,
+        >;
+        /// Completes a step with a result of the operator's: its dependants run with it. If it is at a worker, that
+        /// is told to stop, and its late result is refused.
+        ///
+        /// NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too.
+        async fn complete_step(
+            &self,
+            request: tonic::Request<super::CompleteStepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteStepResponse>,
+            tonic::Status,
+        >;
+        /// Resets or resolves all failed steps of a task: those in `error`, and those that its end has cut off in
+        /// their last attempt. If none has failed nothing is done, unless the task is in `error` and is reset.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_ENDED`: it has ended otherwise than in
+        /// `error`; `ErrorInfo.metadata["state"]` says how.
+        async fn repair_task(
+            &self,
+            request: tonic::Request<super::RepairTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RepairTaskResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the RepairTasks method.
+        type RepairTasksStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::RepairTasksResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Resets or resolves all failed steps of many tasks, newest first, and tells of them as it goes on; or shows
+        /// what it would do. If the stream breaks, what was told is done: ask again for the rest.
+        ///
+        /// INVALID_ARGUMENT: `BadRequest` names the field.
+        async fn repair_tasks(
+            &self,
+            request: tonic::Request<super::RepairTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::RepairTasksStream>,
+            tonic::Status,
+        >;
     }
-    /// Where clients look at the steps of a task.
+    /// Where clients look at the steps of a task, and operators repair them.
+    ///
+    /// A repair has the task go on at once: one that was blocked by failures, and also one in `error`, whose
+    /// steps that were cancelled by its end are then reopened, with the attempts that they have left; what was cut
+    /// off in its last attempt has failed. Every repair is in the history, as `operator:<who>` with its reason.
     #[derive(Debug)]
     pub struct StepServiceServer<T> {
         inner: Arc<T>,
@@ -2688,6 +3519,232 @@ pub mod step_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.StepService/ResetStep" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResetStepSvc<T: StepService>(pub Arc<T>);
+                    impl<
+                        T: StepService,
+                    > tonic::server::UnaryService<super::ResetStepRequest>
+                    for ResetStepSvc<T> {
+                        type Response = super::ResetStepResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResetStepRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StepService>::reset_step(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResetStepSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.StepService/ResolveStep" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResolveStepSvc<T: StepService>(pub Arc<T>);
+                    impl<
+                        T: StepService,
+                    > tonic::server::UnaryService<super::ResolveStepRequest>
+                    for ResolveStepSvc<T> {
+                        type Response = super::ResolveStepResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResolveStepRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StepService>::resolve_step(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResolveStepSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.StepService/CompleteStep" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompleteStepSvc<T: StepService>(pub Arc<T>);
+                    impl<
+                        T: StepService,
+                    > tonic::server::UnaryService<super::CompleteStepRequest>
+                    for CompleteStepSvc<T> {
+                        type Response = super::CompleteStepResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CompleteStepRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StepService>::complete_step(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompleteStepSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.StepService/RepairTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepairTaskSvc<T: StepService>(pub Arc<T>);
+                    impl<
+                        T: StepService,
+                    > tonic::server::UnaryService<super::RepairTaskRequest>
+                    for RepairTaskSvc<T> {
+                        type Response = super::RepairTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepairTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StepService>::repair_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepairTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.StepService/RepairTasks" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepairTasksSvc<T: StepService>(pub Arc<T>);
+                    impl<
+                        T: StepService,
+                    > tonic::server::ServerStreamingService<super::RepairTasksRequest>
+                    for RepairTasksSvc<T> {
+                        type Response = super::RepairTasksResponse;
+                        type ResponseStream = T::RepairTasksStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepairTasksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StepService>::repair_tasks(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepairTasksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -9,9 +9,10 @@ use std::{
 
 use futures::Stream;
 use tasker_client::v1::{
-    CreateTaskRequest, CreateTaskResponse, GetTaskRequest, GetTaskResponse, ListTasksRequest,
-    ListTasksResponse, WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest,
-    WatchTaskResponse,
+    CancelTaskRequest, CancelTaskResponse, CreateTaskRequest, CreateTaskResponse, GetTaskRequest,
+    GetTaskResponse, GiveUpTaskRequest, GiveUpTaskResponse, ListTasksRequest, ListTasksResponse,
+    RerunTaskRequest, RerunTaskResponse, ResolveTaskRequest, ResolveTaskResponse,
+    WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest, WatchTaskResponse,
     task_service_server::{TaskService, TaskServiceServer},
 };
 use tokio::net::TcpListener;
@@ -107,5 +108,33 @@ impl TaskService for Fake {
         self.seen.lock().unwrap().watches.push(request.into_inner());
         let events = self.answer(|script| &mut script.watches)?;
         Ok(Response::new(Box::pin(futures::stream::iter(events))))
+    }
+
+    async fn cancel_task(
+        &self,
+        _: Request<CancelTaskRequest>,
+    ) -> Result<Response<CancelTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn resolve_task(
+        &self,
+        _: Request<ResolveTaskRequest>,
+    ) -> Result<Response<ResolveTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn give_up_task(
+        &self,
+        _: Request<GiveUpTaskRequest>,
+    ) -> Result<Response<GiveUpTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn rerun_task(
+        &self,
+        _: Request<RerunTaskRequest>,
+    ) -> Result<Response<RerunTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
     }
 }

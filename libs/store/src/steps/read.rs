@@ -1,7 +1,10 @@
 //! Steps as operators and clients see them.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use tasker_domain::{Ordinal, StepState, TaskId};
+use uuid::Uuid;
 
 use crate::{Payload, Store, StoreError};
 
@@ -63,6 +66,35 @@ impl Store {
         count: i64,
     ) -> Result<Vec<StepRow>, StoreError> {
         self.read_steps(task, Which::After(after, count)).await
+    }
+
+    /// The names of the steps of tasks that have failed, in dependency order: those in `error`, and those
+    /// that the end of a failed task has cut off in their last attempt.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn failed_steps(
+        &self,
+        tasks: &[TaskId],
+    ) -> Result<HashMap<TaskId, Vec<String>>, StoreError> {
+        let tasks: Vec<Uuid> = tasks.iter().map(|task| task.0).collect();
+        let rows = sqlx::query!(
+            "SELECT task_id, steps.name
+            FROM tasks JOIN steps USING (task_id)
+            WHERE steps.task_id = ANY($1) AND tasks.task_id = ANY($1) AND (
+                steps.state = 'error'
+                OR (steps.state = 'cancelled' AND tasks.state = 'error' AND attempt >= max_attempts)
+            )
+            ORDER BY task_id, ordinal",
+            &tasks
+        )
+        .fetch_all(&self.relaxed)
+        .await?;
+        let mut failed: HashMap<TaskId, Vec<String>> = HashMap::new();
+        for row in rows {
+            failed.entry(TaskId(row.task_id)).or_default().push(row.name);
+        }
+        Ok(failed)
     }
 
     async fn read_steps(&self, task: TaskId, which: Which<'_>) -> Result<Vec<StepRow>, StoreError> {

@@ -47,6 +47,10 @@ pub struct TaskDetails {
     pub traceparent: String,
     /// May be empty.
     pub tracestate: String,
+    /// Which task it runs again.
+    pub rerun_of: Option<TaskId>,
+    /// Which tasks run it again, oldest first.
+    pub reruns: Vec<TaskId>,
 }
 
 /// Which tasks to list; what is empty does not narrow.
@@ -144,9 +148,14 @@ impl Store {
     /// The database is not available.
     pub async fn task_details(&self, task: TaskId) -> Result<Option<TaskDetails>, StoreError> {
         let row = sqlx::query!(
-            "SELECT content_type, context, metadata, idempotency_key, requested_by, reason, traceparent,
-                tracestate
-            FROM task_details WHERE task_id = $1",
+            r#"SELECT content_type, context, metadata, idempotency_key, requested_by, reason, traceparent,
+                tracestate,
+                (SELECT rerun_of FROM task_reruns AS rerun WHERE rerun.task_id = $1) AS rerun_of,
+                ARRAY(
+                    SELECT rerun.task_id FROM task_reruns AS rerun WHERE rerun.rerun_of = $1
+                    ORDER BY rerun.task_id LIMIT 1000
+                ) AS "reruns!"
+            FROM task_details WHERE task_id = $1"#,
             task.0
         )
         .fetch_optional(&self.relaxed)
@@ -164,6 +173,8 @@ impl Store {
             reason: row.reason,
             traceparent: row.traceparent,
             tracestate: row.tracestate,
+            rerun_of: row.rerun_of.map(TaskId),
+            reruns: row.reruns.into_iter().map(TaskId).collect(),
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tasker_domain::{StepState, TaskId, Template};
+use tasker_domain::{StepState, TaskId, TaskState, Template};
 use tasker_store::{Held, NewTask, Options, Payload, ReadyStep, Registered, Store};
 use tasker_testing::TestDatabase;
 use uuid::Uuid;
@@ -59,19 +59,21 @@ impl Bench {
 
     /// A new step in `state`, where nothing but that state can stand in the way of `verb`.
     pub(crate) async fn a_step(&self, verb: Verb, state: StepState) -> AStep {
-        let has_parent = verb == Verb::StartAfterParent;
+        let has_parent = verb.comes_by_a_parent();
         let of = if has_parent { self.parent_and_child } else { self.one_step };
         let mut ready = self.a_task(of).await;
         let delivery_id = Uuid::now_v7();
         let mut parent = None;
         if has_parent {
-            parent = Some(self.begin_a_parent(&ready).await);
+            let state = if verb == Verb::Reopen { "error" } else { "in_progress" };
+            parent = Some(self.put_a_parent(&ready, state).await);
             ready.ordinal = 1;
         }
         let held = Held { task_id: ready.task_id, ordinal: ready.ordinal, delivery_id };
         let (of_task, ready_steps, in_flight, waiting) = match verb {
             Verb::Enqueue | Verb::EnqueueToWorker => ("enqueuing_steps", 1, 0, 0),
             Verb::Retry => ("waiting_for_retry", 0, 0, 1),
+            Verb::Reopen => ("error", 0, 0, 0),
             _ => ("steps_in_process", 0, 1, 0),
         };
         sqlx::query(
@@ -130,21 +132,48 @@ impl Bench {
         AStep { ready, held, parent, message_id }
     }
 
-    /// Puts a task's first step at a worker.
-    async fn begin_a_parent(&self, ready: &ReadyStep) -> Held {
+    /// Puts a task's first step into a state: `in_progress` at a worker, or `error`.
+    async fn put_a_parent(&self, ready: &ReadyStep, state: &str) -> Held {
         let parent =
             Held { task_id: ready.task_id, ordinal: ready.ordinal, delivery_id: Uuid::now_v7() };
         sqlx::query(
-            "UPDATE steps SET state = 'in_progress', attempt = 1, delivery_id = $3
+            "UPDATE steps SET state = $4::step_state, attempt = 1,
+                delivery_id = CASE WHEN $4 = 'in_progress' THEN $3 END
              WHERE task_id = $1 AND ordinal = $2",
         )
         .bind(parent.task_id)
         .bind(parent.ordinal)
         .bind(parent.delivery_id)
+        .bind(state)
         .execute(&self.pool)
         .await
         .unwrap();
         parent
+    }
+
+    /// A new task in `state`, where nothing but that state can stand in the way of an end.
+    pub(crate) async fn a_task_in(&self, state: TaskState) -> TaskId {
+        let task = self.a_task(self.one_step).await.task_id;
+        sqlx::query(
+            "UPDATE tasks SET state = $2::task_state, ready = 0,
+                satisfied = CASE WHEN $2 = 'complete' THEN 1 ELSE 0 END
+             WHERE task_id = $1",
+        )
+        .bind(task)
+        .bind(state.as_str())
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        TaskId(task)
+    }
+
+    pub(crate) async fn has_no_attempts_left(&self, step: &AStep) {
+        sqlx::query("UPDATE steps SET attempt = max_attempts WHERE task_id = $1 AND ordinal = $2")
+            .bind(step.held.task_id)
+            .bind(step.held.ordinal)
+            .execute(&self.pool)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn send_to_worker_queue(&self, step: &AStep) -> i64 {

@@ -8,7 +8,8 @@ mod verb;
 use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, PgConnection};
-use tasker_domain::{StepEvent, StepState, TaskEvent, TaskState};
+use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId, TaskState};
+use tasker_store::{Ending, Remedy, ToEnd, ToRepair};
 use tasker_testing::TestDatabase;
 
 use crate::{bench::Bench, verb::Verb};
@@ -80,6 +81,51 @@ async fn the_database_guards_every_transition() {
                 }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn the_database_guards_every_end_by_hand_or_by_rule() {
+    use TaskEvent::{Cancel, GiveUp, ManualResolution, Timeout};
+
+    let bench = Bench::new().await;
+    for event in [Cancel, Timeout, ManualResolution, GiveUp] {
+        for state in TaskState::ALL {
+            let task_id = bench.a_task_in(state).await;
+            let (actor, reason) = ("operator:parity".to_owned(), "because".to_owned());
+            let ended = bench.store.end_tasks(&[ToEnd { task_id, event, actor, reason }]).await;
+            let expected = match state.after(event) {
+                Ok(next) => Ending::Ended(next),
+                Err(_) => Ending::Stands(state),
+            };
+            assert_eq!(ended.unwrap().endings, [expected], "{state} + {event:?}");
+            let task = bench.store.task(task_id).await.unwrap().unwrap();
+            assert_eq!(task.state, state.after(event).unwrap_or(state), "{state} + {event:?}");
+        }
+    }
+}
+
+/// It may have done its work: it is not run once more than it may be, unless an operator says so.
+#[tokio::test]
+async fn a_step_cut_off_in_its_last_attempt_has_failed_when_its_task_comes_back_to_life() {
+    let bench = Bench::new().await;
+    for (step, remembered) in [
+        (Some("parent"), (vec!["Reopen".to_owned(), "Fail".to_owned()], StepState::Error)),
+        (Some("child"), (vec!["Reopen".to_owned()], StepState::Pending)),
+        (None, (vec!["Reopen".to_owned()], StepState::Pending)),
+    ] {
+        let child = bench.a_step(Verb::Reopen, StepState::Cancelled).await;
+        bench.has_no_attempts_left(&child).await;
+        let repair = ToRepair {
+            task_id: TaskId(child.held.task_id),
+            step: step.map(str::to_owned),
+            remedy: Remedy::Reset,
+            actor: "operator:parity".to_owned(),
+            reason: String::new(),
+        };
+        bench.store.repair_steps(&[repair]).await.unwrap();
+        let reached = remembered.1;
+        assert_eq!(bench.look(&child).await, (reached, Some(remembered)), "reset {step:?}");
     }
 }
 

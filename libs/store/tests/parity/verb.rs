@@ -1,9 +1,9 @@
 //! The verbs of a step: each one statement, each passing its events in one commit.
 
-use tasker_domain::{StepEvent, StepState};
+use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId};
 use tasker_store::{
-    Completion, Expiry, Failure, Payload, Place, ToEnqueue, ToQueue, ToRelease, ToStart,
-    WaitingStep,
+    Completion, Expiry, Failure, Payload, Place, Remedy, ToEnd, ToEnqueue, ToQueue, ToRelease,
+    ToRepair, ToStart, WaitingStep,
 };
 use uuid::Uuid;
 
@@ -31,10 +31,17 @@ pub(crate) enum Verb {
     FailQueuedForNow,
     FailQueuedForGood,
     Retry,
+    /// With its task.
+    Cancel,
+    ResetForRetry,
+    /// With its failed task, by the repair of its parent.
+    Reopen,
+    CompleteManually,
+    ResolveManually,
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Enqueue,
         Self::EnqueueToWorker,
         Self::StartAfterParent,
@@ -50,6 +57,11 @@ impl Verb {
         Self::FailQueuedForNow,
         Self::FailQueuedForGood,
         Self::Retry,
+        Self::Cancel,
+        Self::ResetForRetry,
+        Self::Reopen,
+        Self::CompleteManually,
+        Self::ResolveManually,
     ];
 
     pub(crate) fn events(self) -> &'static [StepEvent] {
@@ -69,6 +81,11 @@ impl Verb {
             Self::FailQueuedForNow => &[On::WaitForRetry],
             Self::FailQueuedForGood => &[On::Fail],
             Self::Retry => &[On::Retry],
+            Self::Cancel => &[On::Cancel],
+            Self::ResetForRetry => &[On::ResetForRetry],
+            Self::Reopen => &[On::Reopen],
+            Self::CompleteManually => &[On::CompleteManually],
+            Self::ResolveManually => &[On::ResolveManually],
         }
     }
 
@@ -80,12 +97,21 @@ impl Verb {
         if self == Self::FailQueuedForGood && state != queued {
             return None;
         }
+        // Legal, but an end cancels what is open: what has failed may be reset if the task is.
+        if self == Self::Cancel && state == StepState::Error {
+            return None;
+        }
         self.events().iter().try_fold(state, |state, event| state.after(*event).ok())
     }
 
     /// Whether the step's result is in the queue already.
     pub(crate) fn judges_from_the_queue(self) -> bool {
         matches!(self, Self::CompleteQueued | Self::FailQueuedForNow | Self::FailQueuedForGood)
+    }
+
+    /// Whether it comes to a step by another, on which that depends.
+    pub(crate) fn comes_by_a_parent(self) -> bool {
+        matches!(self, Self::StartAfterParent | Self::Reopen)
     }
 
     /// Passes the verb, by the statement that services use.
@@ -162,6 +188,20 @@ impl Verb {
                 store.fail_steps(&[failure(step, false)], ACTOR).await.map(drop)
             }
             Self::Retry => store.retry_steps(1_000, ACTOR).await.map(drop),
+            Self::Cancel => store.end_tasks(&[to_end(step)]).await.map(drop),
+            Self::ResetForRetry => {
+                store.repair_steps(&[to_repair(step, "only", Remedy::Reset)]).await.map(drop)
+            }
+            Self::Reopen => {
+                store.repair_steps(&[to_repair(step, "parent", Remedy::Reset)]).await.map(drop)
+            }
+            Self::CompleteManually => {
+                let result = Remedy::Complete(payload());
+                store.repair_steps(&[to_repair(step, "only", result)]).await.map(drop)
+            }
+            Self::ResolveManually => {
+                store.repair_steps(&[to_repair(step, "only", Remedy::Resolve)]).await.map(drop)
+            }
         };
         done.unwrap_or_else(|error| panic!("{self:?}: {error:?}"));
     }
@@ -199,6 +239,25 @@ fn failure(step: &AStep, retryable: bool) -> Failure {
         wait_ms: AN_HOUR_MS,
         worker_id: ACTOR.to_owned(),
         traceparent: String::new(),
+    }
+}
+
+fn to_end(step: &AStep) -> ToEnd {
+    ToEnd {
+        task_id: TaskId(step.held.task_id),
+        event: TaskEvent::Cancel,
+        actor: ACTOR.to_owned(),
+        reason: String::new(),
+    }
+}
+
+fn to_repair(step: &AStep, name: &str, remedy: Remedy) -> ToRepair {
+    ToRepair {
+        task_id: TaskId(step.held.task_id),
+        step: Some(name.to_owned()),
+        remedy,
+        actor: ACTOR.to_owned(),
+        reason: String::new(),
     }
 }
 

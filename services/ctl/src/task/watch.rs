@@ -23,7 +23,9 @@ fn line(event: &WatchTaskResponse) -> String {
     let time = names::time(event.time.as_ref()).unwrap_or_default();
     let (what, state, name, more) = match &event.transition {
         Some(Transition::Task(task)) => {
-            ("task".to_owned(), names::task_state(task.state()), &task.event, String::new())
+            let reason = (!task.reason.is_empty()).then(|| format!("  {}", task.reason));
+            let state = names::task_state(task.state());
+            ("task".to_owned(), state, &task.event, reason.unwrap_or_default())
         }
         Some(Transition::Step(step)) => {
             let attempt = (step.attempt > 0).then(|| format!("  attempt {}", step.attempt));

@@ -110,6 +110,34 @@ impl TaskService for Fake {
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
         Ok(Response::new(Default::default()))
     }
+
+    async fn cancel_task(
+        &self,
+        _: Request<v1::CancelTaskRequest>,
+    ) -> Result<Response<v1::CancelTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn resolve_task(
+        &self,
+        _: Request<v1::ResolveTaskRequest>,
+    ) -> Result<Response<v1::ResolveTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn give_up_task(
+        &self,
+        _: Request<v1::GiveUpTaskRequest>,
+    ) -> Result<Response<v1::GiveUpTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn rerun_task(
+        &self,
+        _: Request<v1::RerunTaskRequest>,
+    ) -> Result<Response<v1::RerunTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
 }
 
 #[tonic::async_trait]

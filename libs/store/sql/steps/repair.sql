@@ -1,0 +1,105 @@
+-- Repairs steps by hand: ResetForRetry, ResolveManually, CompleteManually. An item names a step of its task,
+-- or none: then all that have failed. If the task has failed, what its end has cancelled is reopened, and has
+-- the attempts that are left; what was cut off in its last attempt has failed.
+-- The caller holds the tasks, names each once, and has them go on. Returns what became of each item, and
+-- the steps that moved, with the deliveries that workers have lost.
+WITH item AS MATERIALIZED (
+    SELECT item.*, tasks.state AS task_state, CASE tasks.state
+        WHEN 'error' THEN task_state_after(tasks.state, 'Reset')
+        -- The finalizer's turn: it finds what is repaired before it comes.
+        WHEN 'evaluating_results' THEN tasks.state
+        ELSE task_state_after(tasks.state, 'StepResolved')
+    END IS NOT NULL AS goes_on
+    FROM unnest($1::uuid[], $2::text[], $3::text[]::step_event[], $4::text[], $5::bytea[], $6::jsonb[],
+        $7::text[], $8::text[])
+        AS item (task_id, name, event, content_type, data, metadata, actor, reason)
+    JOIN tasks USING (task_id)
+), step AS MATERIALIZED (
+    -- Without the item's data, which would be as often in memory as the task has steps.
+    SELECT item.task_id, task_state, item.name AS asked, event, actor, reason, goes_on,
+        ordinal, steps.name, steps.state AS before, attempt, delivery_id, chosen, path,
+        CASE cardinality(path)
+            WHEN 1 THEN step_state_after(steps.state, path[1])
+            WHEN 2 THEN step_state_after(step_state_after(steps.state, path[1]), path[2])
+        END AS state,
+        bool_or(chosen) OVER of_task AS finds,
+        bool_or(reopened) OVER of_task AS reopens
+    FROM item
+    -- By an array: a join of two unknown sizes may read the table whole.
+    LEFT JOIN steps ON steps.task_id = item.task_id AND steps.task_id = ANY($1)
+    CROSS JOIN LATERAL (SELECT
+        task_state = 'error' AND step_state_after(steps.state, 'Reopen') IS NOT NULL AS reopened
+    ) AS a
+    CROSS JOIN LATERAL (SELECT
+        steps.state = 'error' OR (reopened AND attempt >= max_attempts) AS failed
+    ) AS b
+    CROSS JOIN LATERAL (SELECT
+        CASE WHEN item.name IS NULL THEN failed ELSE steps.name = item.name END AS chosen
+    ) AS c
+    CROSS JOIN LATERAL (SELECT CASE
+        WHEN chosen AND reopened AND event = 'ResetForRetry' THEN ARRAY['Reopen']::step_event[]
+        WHEN chosen AND reopened THEN ARRAY['Reopen', event]::step_event[]
+        WHEN chosen THEN ARRAY[event]
+        WHEN reopened AND failed THEN ARRAY['Reopen', 'Fail']::step_event[]
+        WHEN reopened THEN ARRAY['Reopen']::step_event[]
+    END AS path) AS d
+    WINDOW of_task AS (PARTITION BY item.task_id)
+), judged AS MATERIALIZED (
+    SELECT *, CASE
+        WHEN NOT goes_on THEN 'task_stands'
+        WHEN asked IS NOT NULL AND finds IS NOT TRUE THEN 'no_step'
+        WHEN bool_or(chosen AND state IS NULL) OVER (PARTITION BY task_id) THEN 'step_stands'
+        WHEN finds OR (reopens AND event = 'ResetForRetry') THEN 'repaired'
+        ELSE 'nothing_failed'
+    END AS verdict
+    FROM step
+), moved AS (
+    UPDATE steps
+    SET state = judged.state, delivery_id = NULL, retry_at = NULL,
+        attempt = CASE WHEN chosen AND event = 'ResetForRetry' THEN 0 ELSE steps.attempt END
+    FROM judged
+    WHERE (steps.task_id, steps.ordinal) = (judged.task_id, judged.ordinal)
+      AND verdict = 'repaired' AND path IS NOT NULL
+    RETURNING steps.task_id, steps.ordinal, steps.name, steps.state, steps.attempt, chosen, event, path,
+        actor, reason, judged.delivery_id
+), completed AS (
+    INSERT INTO step_results (task_id, ordinal, attempt, content_type, data, metadata)
+    SELECT task_id, ordinal, attempt, content_type, data, metadata
+    FROM moved JOIN item USING (task_id)
+    WHERE chosen AND moved.event = 'CompleteManually'
+    ON CONFLICT (task_id, ordinal) DO UPDATE
+    SET attempt = EXCLUDED.attempt, content_type = EXCLUDED.content_type, data = EXCLUDED.data,
+        metadata = EXCLUDED.metadata, error_type = NULL, error_message = NULL, retryable = NULL,
+        recorded_at = EXCLUDED.recorded_at
+), cut_off AS (
+    INSERT INTO step_results (task_id, ordinal, attempt, error_type, error_message, retryable)
+    SELECT task_id, ordinal, attempt, 'CUT_OFF',
+        'its last attempt was cut off when its task ended: reset the step to run it again', false
+    FROM moved WHERE NOT chosen AND state = 'error'
+    ON CONFLICT (task_id, ordinal) DO UPDATE
+    SET attempt = EXCLUDED.attempt, content_type = NULL, data = NULL, metadata = NULL,
+        error_type = EXCLUDED.error_type, error_message = EXCLUDED.error_message,
+        retryable = EXCLUDED.retryable, recorded_at = EXCLUDED.recorded_at
+), dropped AS (
+    -- A result that came and was not judged before its step was resolved: dependants run without it.
+    DELETE FROM step_results USING moved
+    WHERE step_results.task_id = ANY($1)
+      AND (step_results.task_id, step_results.ordinal) = (moved.task_id, moved.ordinal)
+      AND moved.state = 'resolved_manually' AND data IS NOT NULL
+), freed AS (
+    DELETE FROM leases USING moved
+    WHERE leases.task_id = ANY($1)
+      AND (leases.task_id, leases.ordinal) = (moved.task_id, moved.ordinal)
+), history AS (
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
+    SELECT task_id, ordinal, path, state, attempt, actor, reason FROM moved
+)
+SELECT DISTINCT verdict AS "kind!", task_id AS "task_id!", NULL::integer AS ordinal, NULL::text AS name,
+    task_state::text AS state, NULL::uuid AS lost
+FROM judged WHERE verdict <> 'step_stands'
+UNION ALL
+SELECT verdict, task_id, ordinal, name, before::text, NULL FROM judged
+WHERE verdict = 'step_stands' AND chosen AND state IS NULL
+UNION ALL
+SELECT CASE WHEN chosen THEN 'chosen' ELSE 'reopened' END, task_id, ordinal, name, state::text, delivery_id
+FROM moved

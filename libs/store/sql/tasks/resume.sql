@@ -1,0 +1,72 @@
+-- Has repaired tasks go on: Reset where one had failed, else StepResolved; then what its steps say. They are
+-- counted anew, so that the counts are right wherever each came from. Those of the steps named that are ready
+-- now are sent. The caller holds the tasks, and names each once.
+WITH item AS MATERIALIZED (
+    SELECT item.*, tasks.state AS before, CASE tasks.state
+        WHEN 'error' THEN 'Reset' WHEN 'evaluating_results' THEN NULL ELSE 'StepResolved'
+    END::task_event AS event
+    FROM unnest($1::uuid[], $2::text[], $3::text[]) AS item (task_id, actor, reason)
+    JOIN tasks USING (task_id)
+), counts AS MATERIALIZED (
+    SELECT task_id,
+        count(*) FILTER (WHERE state = 'pending' AND unmet_dependencies = 0)::integer AS ready,
+        count(*) FILTER (WHERE state IN ('enqueued', 'in_progress', 'enqueued_for_orchestration',
+            'enqueued_as_error_for_orchestration'))::integer AS in_flight,
+        count(*) FILTER (WHERE state = 'waiting_for_retry')::integer AS waiting_for_retry,
+        count(*) FILTER (WHERE state = 'error')::integer AS failed,
+        count(*) FILTER (WHERE state IN ('complete', 'resolved_manually'))::integer AS satisfied
+    FROM steps WHERE task_id = ANY($1)
+    GROUP BY task_id
+), judged AS MATERIALIZED (
+    SELECT item.*, ready, in_flight, waiting_for_retry, failed, satisfied, CASE
+        WHEN ready > 0 THEN 'ReadyStepsFound'
+        WHEN in_flight > 0 THEN 'StepsStillInProcess'
+        WHEN waiting_for_retry > 0 THEN 'RetryPending'
+        -- Nothing moves: the finalizer's turn.
+    END::task_event AS next
+    FROM item JOIN counts USING (task_id)
+), moved AS (
+    UPDATE tasks
+    SET ready = judged.ready, in_flight = judged.in_flight, failed = judged.failed,
+        waiting_for_retry = judged.waiting_for_retry, satisfied = judged.satisfied,
+        state = CASE
+            WHEN event IS NULL AND next IS NULL THEN tasks.state
+            WHEN event IS NULL THEN task_state_after(tasks.state, next)
+            WHEN next IS NULL THEN task_state_after(tasks.state, event)
+            ELSE task_state_after(task_state_after(tasks.state, event), next)
+        END
+    FROM judged
+    WHERE tasks.task_id = judged.task_id
+    RETURNING tasks.task_id, tasks.state, tasks.watched, tasks.namespace, tasks.template_id, tasks.priority,
+        array_remove(ARRAY[event, next], NULL) AS events, actor, reason
+), searchable AS (
+    UPDATE task_search SET rests_in = NULL, ended_at = NULL
+    FROM moved WHERE task_search.task_id = moved.task_id AND rests_in IS NOT NULL
+), ready AS (
+    INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
+    SELECT clock_timestamp(),
+        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
+            'template_id', template_id, 'priority', priority),
+        jsonb_build_object('traceparent', traceparent)
+    FROM unnest($4::uuid[], $5::integer[]) AS touched (task_id, ordinal)
+    JOIN steps USING (task_id, ordinal)
+    JOIN moved USING (task_id)
+    JOIN task_details USING (task_id)
+    WHERE steps.state = 'pending' AND unmet_dependencies = 0
+    RETURNING msg_id, message, headers
+), finalizable AS (
+    INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
+    SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
+        jsonb_build_object('traceparent', traceparent)
+    FROM moved JOIN task_details USING (task_id)
+    WHERE state = 'evaluating_results'
+    RETURNING msg_id, message, headers
+), history AS (
+    INSERT INTO task_transitions (task_id, events, to_state, actor, reason)
+    SELECT task_id, events, state, actor, reason FROM moved WHERE events <> '{}'
+)
+SELECT 'ready' AS "kind!", msg_id AS message_id, message, headers, NULL::uuid AS task_id FROM ready
+UNION ALL
+SELECT 'finalization', msg_id, message, headers, NULL FROM finalizable
+UNION ALL
+SELECT 'watched', NULL, NULL, NULL, task_id FROM moved WHERE watched

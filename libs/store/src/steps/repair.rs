@@ -1,0 +1,285 @@
+//! Steps are repaired by hand, and their tasks go on.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+use sqlx::{Postgres, Transaction};
+use tasker_domain::{StepEvent, StepState, TaskId, TaskState};
+use uuid::Uuid;
+
+use crate::{
+    Finalization, Payload, ReadyStep, Store, StoreError, messages::sent, tasks::end::said,
+};
+
+/// What to repair in a task.
+#[derive(Debug, Clone)]
+pub struct ToRepair {
+    /// Which task.
+    pub task_id: TaskId,
+    /// Which step, by name; `None`: all that have failed, which can be reset or resolved.
+    pub step: Option<String>,
+    /// How.
+    pub remedy: Remedy,
+    /// Who is named in the history.
+    pub actor: String,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+/// What to do about a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// Run it again, with all its attempts.
+    Reset,
+    /// Let its dependants run without its result.
+    Resolve,
+    /// Take this as its result.
+    Complete(Payload),
+}
+
+/// What became of a repair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: the names of the steps that it was about.
+    Repaired(Vec<String>),
+    /// No step of the task has failed.
+    NothingFailed,
+    /// Nothing was done.
+    Refused(Refusal),
+}
+
+/// Why nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The step stands in this state, which does not allow it.
+    StepStands(StepState),
+    /// There is no such step.
+    NoStep,
+    /// The task has ended in this state.
+    TaskStands(TaskState),
+    /// There is no such task.
+    NoTask,
+}
+
+/// What came of a batch of repairs.
+#[derive(Debug, Default)]
+pub struct Repaired {
+    /// One for each item, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Messages sent: steps that may be enqueued now.
+    pub ready: Vec<ReadyStep>,
+    /// Messages sent: tasks in which nothing moves any more.
+    pub finalizations: Vec<Finalization>,
+    /// Tasks that moved and are watched.
+    pub watched: Vec<Uuid>,
+    /// Deliveries that workers have lost.
+    pub lost: Vec<Uuid>,
+}
+
+impl Remedy {
+    /// The event that it passes.
+    #[must_use]
+    pub fn event(&self) -> StepEvent {
+        match self {
+            Self::Reset => StepEvent::ResetForRetry,
+            Self::Resolve => StepEvent::ResolveManually,
+            Self::Complete(_) => StepEvent::CompleteManually,
+        }
+    }
+
+    fn result(&self) -> Option<&Payload> {
+        match self {
+            Self::Complete(payload) => Some(payload),
+            Self::Reset | Self::Resolve => None,
+        }
+    }
+}
+
+/// What a batch has touched.
+#[derive(Default)]
+struct Touched {
+    /// Places of the items that were repaired.
+    tasks: Vec<usize>,
+    /// Steps that moved, and then those that they unlocked.
+    moved: Steps,
+    /// Those that were settled.
+    settled: Steps,
+}
+
+/// Steps, by task and ordinal.
+#[derive(Default)]
+struct Steps {
+    task_ids: Vec<Uuid>,
+    ordinals: Vec<i32>,
+}
+
+impl Steps {
+    fn add(&mut self, task_id: Uuid, ordinal: i32) {
+        self.task_ids.push(task_id);
+        self.ordinals.push(ordinal);
+    }
+}
+
+impl Store {
+    /// Repairs steps, unlocks what waited for those that are settled, and has their tasks go on: also
+    /// those that had failed. Each task at most once a batch.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn repair_steps(&self, items: &[ToRepair]) -> Result<Repaired, StoreError> {
+        let task_ids: Vec<Uuid> = items.iter().map(|item| item.task_id.0).collect();
+        let mut tx = self.hold_tasks(&task_ids).await?;
+        let mut repaired = Repaired {
+            outcomes: vec![Outcome::Refused(Refusal::NoTask); items.len()],
+            ..Repaired::default()
+        };
+        let mut touched = repair(&mut tx, items, &mut repaired).await?;
+        unlock(&mut tx, &mut touched).await?;
+        resume(&mut tx, items, &touched, &mut repaired).await?;
+        tx.commit().await?;
+        Ok(repaired)
+    }
+}
+
+/// Moves the steps themselves.
+async fn repair(
+    tx: &mut Transaction<'static, Postgres>,
+    items: &[ToRepair],
+    repaired: &mut Repaired,
+) -> Result<Touched, StoreError> {
+    let column = |field: fn(&ToRepair) -> Option<&str>| items.iter().map(field).collect();
+    let task_ids: Vec<Uuid> = items.iter().map(|item| item.task_id.0).collect();
+    let names: Vec<Option<&str>> = column(|item| item.step.as_deref());
+    let events: Vec<String> =
+        items.iter().map(|item| format!("{:?}", item.remedy.event())).collect();
+    let results = || items.iter().map(|item| item.remedy.result());
+    let types: Vec<Option<&str>> =
+        results().map(|result| result.map(|it| it.content_type.as_str())).collect();
+    let data: Vec<Option<&[u8]>> =
+        results().map(|result| result.map(|it| it.data.as_ref())).collect();
+    let metadata: Vec<Option<Value>> =
+        results().map(|result| result.and_then(Payload::metadata_column)).collect();
+    let actors: Vec<String> = items.iter().map(|item| item.actor.clone()).collect();
+    let reasons: Vec<Option<&str>> = column(|item| said(&item.reason));
+    let rows = sqlx::query_file!(
+        "sql/steps/repair.sql",
+        &task_ids,
+        &names as &[Option<&str>],
+        &events,
+        &types as &[Option<&str>],
+        &data as &[Option<&[u8]>],
+        &metadata as &[Option<Value>],
+        &actors,
+        &reasons as &[Option<&str>]
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let places: HashMap<Uuid, usize> =
+        task_ids.iter().enumerate().map(|(place, task)| (*task, place)).collect();
+    let mut touched = Touched::default();
+    let mut names: BTreeMap<usize, Vec<(i32, String)>> = BTreeMap::new();
+    for row in rows {
+        let Some(place) = places.get(&row.task_id).copied() else { continue };
+        let state = row.state.as_deref();
+        match (row.kind.as_str(), row.ordinal, row.name) {
+            (kind @ ("chosen" | "reopened"), Some(ordinal), Some(name)) => {
+                touched.moved.add(row.task_id, ordinal);
+                repaired.lost.extend(row.lost);
+                if kind == "chosen" {
+                    names.entry(place).or_default().push((ordinal, name));
+                    if items[place].remedy != Remedy::Reset {
+                        touched.settled.add(row.task_id, ordinal);
+                    }
+                }
+            }
+            ("repaired", ..) => {
+                touched.tasks.push(place);
+                names.entry(place).or_default();
+            }
+            ("nothing_failed", ..) => repaired.outcomes[place] = Outcome::NothingFailed,
+            ("no_step", ..) => repaired.outcomes[place] = Outcome::Refused(Refusal::NoStep),
+            ("step_stands", ..) => {
+                let stands = Refusal::StepStands(parse("steps", state)?);
+                repaired.outcomes[place] = Outcome::Refused(stands);
+            }
+            ("task_stands", ..) => {
+                let stands = Refusal::TaskStands(parse("tasks", state)?);
+                repaired.outcomes[place] = Outcome::Refused(stands);
+            }
+            (kind, ..) => {
+                let what = format!("a repair is {kind}");
+                return Err(StoreError::Corrupt { table: "steps", what });
+            }
+        }
+    }
+    for (place, mut steps) in names {
+        steps.sort_unstable();
+        let steps = steps.into_iter().map(|(_, name)| name).collect();
+        repaired.outcomes[place] = Outcome::Repaired(steps);
+    }
+    Ok(touched)
+}
+
+async fn unlock(
+    tx: &mut Transaction<'static, Postgres>,
+    touched: &mut Touched,
+) -> Result<(), StoreError> {
+    if touched.settled.task_ids.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query_file!(
+        "sql/steps/unlock.sql",
+        &touched.settled.task_ids,
+        &touched.settled.ordinals
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().for_each(|row| touched.moved.add(row.task_id, row.ordinal));
+    Ok(())
+}
+
+async fn resume(
+    tx: &mut Transaction<'static, Postgres>,
+    items: &[ToRepair],
+    touched: &Touched,
+    repaired: &mut Repaired,
+) -> Result<(), StoreError> {
+    if touched.tasks.is_empty() {
+        return Ok(());
+    }
+    let items = || touched.tasks.iter().map(|place| &items[*place]);
+    let task_ids: Vec<Uuid> = items().map(|item| item.task_id.0).collect();
+    let actors: Vec<String> = items().map(|item| item.actor.clone()).collect();
+    let reasons: Vec<Option<&str>> = items().map(|item| said(&item.reason)).collect();
+    let rows = sqlx::query_file!(
+        "sql/tasks/resume.sql",
+        &task_ids,
+        &actors,
+        &reasons as &[Option<&str>],
+        &touched.moved.task_ids,
+        &touched.moved.ordinals
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    for row in rows {
+        match row.kind.as_str() {
+            "ready" => {
+                repaired.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?);
+            }
+            "finalization" => {
+                let message = sent(row.message_id, row.message, row.headers.as_ref())?;
+                repaired.finalizations.push(message);
+            }
+            _ => repaired.watched.extend(row.task_id),
+        }
+    }
+    Ok(())
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+    table: &'static str,
+    state: Option<&str>,
+) -> Result<T, StoreError> {
+    let state = state.unwrap_or_default().parse();
+    state.map_err(|error: T::Err| StoreError::Corrupt { table, what: error.to_string() })
+}

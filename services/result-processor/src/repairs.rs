@@ -1,0 +1,249 @@
+//! Repairs that operators ask for: decodes, calls the verb, says what became of it.
+
+use tasker_api::{Invalid, field, status, time, v1};
+use tasker_domain::{StepState, TaskId, TaskState};
+use tasker_stack::gather::{Gather, Refused};
+use tasker_stage::{Database, refused, store_error};
+use tasker_store::{Outcome, Payload, Refusal, Remedy, StoreError, TaskFilter, ToRepair};
+use tokio::sync::mpsc;
+use tonic::{Code, Status};
+
+use crate::repair_steps::RepairSteps;
+
+/// Tasks of one response, repaired in one go.
+const PAGE: i64 = 100;
+/// How many tasks one call may be about, and what 0 means.
+const MOST_TASKS: i32 = 10_000;
+const TASKS: i32 = 1_000;
+/// Filters on text, in bytes.
+const MAX_FILTER: usize = 128;
+/// Where a task is that may be repaired with many others.
+const FAILED: [TaskState; 2] = [TaskState::BlockedByFailures, TaskState::Error];
+
+/// Has steps repaired.
+#[derive(Clone)]
+pub struct Repairs {
+    pub database: Database,
+    pub steps: Gather<RepairSteps>,
+}
+
+/// A repair of many tasks that can be done.
+pub struct Many {
+    filter: TaskFilter,
+    remedy: Remedy,
+    most: i64,
+    preview: bool,
+    by: field::Operator,
+}
+
+/// Where the responses to a repair of many go.
+pub type Told = mpsc::Sender<Result<v1::RepairTasksResponse, Status>>;
+
+impl Repairs {
+    /// Repairs one step. A step that is resolved already is left so.
+    pub async fn step(
+        &self,
+        task_id: TaskId,
+        step: String,
+        remedy: Remedy,
+        by: field::Operator,
+    ) -> Result<(), Status> {
+        let name = step.clone();
+        let resolves = remedy == Remedy::Resolve;
+        match self.repair(repair(task_id, Some(step), remedy, by)).await? {
+            Outcome::Repaired(_) | Outcome::NothingFailed => Ok(()),
+            Outcome::Refused(Refusal::StepStands(StepState::ResolvedManually)) if resolves => {
+                Ok(())
+            }
+            Outcome::Refused(refusal) => Err(refused_for(refusal, task_id, &name)),
+        }
+    }
+
+    /// Repairs all failed steps of a task, and returns their names.
+    pub async fn task(
+        &self,
+        task_id: TaskId,
+        remedy: Remedy,
+        by: field::Operator,
+    ) -> Result<Vec<String>, Status> {
+        match self.repair(repair(task_id, None, remedy, by)).await? {
+            Outcome::Repaired(names) => Ok(names),
+            Outcome::NothingFailed => Ok(Vec::new()),
+            Outcome::Refused(refusal) => Err(refused_for(refusal, task_id, "")),
+        }
+    }
+
+    /// Repairs many tasks, and tells of them page by page, until all is done or nobody listens.
+    pub async fn many(&self, many: Many, told: Told) {
+        if let Err(status) = self.pages(many, &told).await {
+            // Whoever has gone is not told.
+            told.send(Err(status)).await.ok();
+        }
+    }
+
+    async fn pages(&self, many: Many, told: &Told) -> Result<(), Status> {
+        let (mut tasks, mut steps) = (0, 0);
+        let mut before = None;
+        loop {
+            let wanted = PAGE.min(many.most - i64::from(tasks));
+            let store = &self.database.store;
+            let found = store.list_tasks(&many.filter, before, wanted + 1).await;
+            let mut found = found.map_err(|error| self.failed(&error))?;
+            let more = i64::try_from(found.len()).is_ok_and(|found| found > wanted);
+            found.truncate(usize::try_from(wanted).expect("a page is small"));
+            before = found.last().map(|task| task.task_id);
+            let ids: Vec<TaskId> = found.iter().map(|task| task.task_id).collect();
+            let repaired = if many.preview {
+                self.preview(&ids).await?
+            } else {
+                self.page(&many, &ids).await?
+            };
+            tasks += count(repaired.iter().filter(|task| task.skipped.is_empty()).count());
+            steps += repaired.iter().map(|task| count(task.step_names.len())).sum::<i32>();
+            let last = !more || i64::from(tasks) >= many.most;
+            let response = v1::RepairTasksResponse {
+                tasks: repaired,
+                task_count: tasks,
+                step_count: steps,
+                more: more && last,
+            };
+            if told.send(Ok(response)).await.is_err() || last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn preview(&self, tasks: &[TaskId]) -> Result<Vec<v1::RepairedTask>, Status> {
+        let failed = self.database.store.failed_steps(tasks).await;
+        let mut failed = failed.map_err(|error| self.failed(&error))?;
+        let would = |task: &TaskId| v1::RepairedTask {
+            task_id: task.to_string(),
+            step_names: failed.remove(task).unwrap_or_default(),
+            skipped: String::new(),
+        };
+        Ok(tasks.iter().map(would).collect())
+    }
+
+    async fn page(&self, many: &Many, tasks: &[TaskId]) -> Result<Vec<v1::RepairedTask>, Status> {
+        let item = |task: &TaskId| repair(*task, None, many.remedy.clone(), many.by.clone());
+        let answers = self.steps.call_in_turn(tasks.iter().map(item)).await;
+        let mut repaired = Vec::with_capacity(tasks.len());
+        for (task, answer) in tasks.iter().zip(answers) {
+            let (step_names, skipped) = match answer.map_err(|error| refused(&error))? {
+                Outcome::Repaired(names) => (names, String::new()),
+                Outcome::NothingFailed => (Vec::new(), "no step has failed".to_owned()),
+                Outcome::Refused(refusal) => {
+                    (Vec::new(), refused_for(refusal, *task, "").message().to_owned())
+                }
+            };
+            repaired.push(v1::RepairedTask { task_id: task.to_string(), step_names, skipped });
+        }
+        Ok(repaired)
+    }
+
+    async fn repair(&self, item: ToRepair) -> Result<Outcome, Status> {
+        let answer = self.steps.call([item]).await.pop().unwrap_or(Err(Refused::Closed));
+        answer.map_err(|error| refused(&error))
+    }
+
+    fn failed(&self, error: &StoreError) -> Status {
+        self.database.noticed(error);
+        store_error(error)
+    }
+}
+
+impl Many {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn read(request: v1::RepairTasksRequest) -> Result<Self, Invalid> {
+        let mut invalid = Invalid::new();
+        let remedy = invalid.take(remedy(request.remedy()));
+        let states = invalid.take(states(&request.states));
+        let read_time =
+            |path: &str, at: Option<_>| at.map(|at| time::from_timestamp(path, at)).transpose();
+        let created_after = invalid.take(read_time("created_after", request.created_after));
+        let created_before = invalid.take(read_time("created_before", request.created_before));
+        let mut text =
+            |path, text| invalid.take(field::text(path, text, MAX_FILTER)).unwrap_or_default();
+        let filter = TaskFilter {
+            namespace: text("namespace", request.namespace),
+            name: text("name", request.name),
+            version: text("version", request.version),
+            correlation_id: text("correlation_id", request.correlation_id),
+            states: states.unwrap_or_default(),
+            created_after: created_after.flatten(),
+            created_before: created_before.flatten(),
+        };
+        let most = match request.max_tasks {
+            0 => TASKS,
+            most @ 1..=MOST_TASKS => most,
+            other => {
+                invalid.add("max_tasks", format!("{other}: give 0 to {MOST_TASKS}"));
+                TASKS
+            }
+        };
+        let by = invalid.take(field::operator(request.operator, request.reason));
+        let (Some(remedy), Some(by)) = (remedy, by) else { return Err(invalid) };
+        invalid.check()?;
+        Ok(Self { filter, remedy, most: most.into(), preview: request.preview, by })
+    }
+}
+
+/// Reads what to do about failed steps.
+pub fn remedy(remedy: v1::Remedy) -> Result<Remedy, Invalid> {
+    match remedy {
+        v1::Remedy::Reset => Ok(Remedy::Reset),
+        v1::Remedy::Resolve => Ok(Remedy::Resolve),
+        v1::Remedy::Unspecified => {
+            Err(Invalid::field("remedy", "say what to do: reset or resolve"))
+        }
+    }
+}
+
+/// Reads an operator's result.
+pub fn result(result: Option<v1::Payload>) -> Result<Remedy, Invalid> {
+    let field::Payload { content_type, data, metadata } = field::payload("result", result)?;
+    Ok(Remedy::Complete(Payload { content_type, data, metadata }))
+}
+
+fn states(states: &[i32]) -> Result<Vec<TaskState>, Invalid> {
+    if states.is_empty() {
+        return Ok(FAILED.to_vec());
+    }
+    let states = tasker_api::states::task_states("states", states)?;
+    if states.iter().all(|state| FAILED.contains(state)) {
+        Ok(states)
+    } else {
+        Err(Invalid::field("states", "only tasks in blocked_by_failures or error are repaired"))
+    }
+}
+
+fn repair(task_id: TaskId, step: Option<String>, remedy: Remedy, by: field::Operator) -> ToRepair {
+    ToRepair { task_id, step, remedy, actor: by.actor, reason: by.reason }
+}
+
+/// What an operator is told who cannot have it.
+fn refused_for(refusal: Refusal, task: TaskId, step: &str) -> Status {
+    let stands = |reason, state: String, message| {
+        let about = [("task_id", task.to_string()), ("step", step.to_owned()), ("state", state)];
+        status::with_reason(Code::FailedPrecondition, reason, about, message)
+    };
+    match refusal {
+        Refusal::NoTask => status::not_found("task", &task.to_string()),
+        Refusal::NoStep => status::not_found("step", &format!("{task}/{step}")),
+        Refusal::TaskStands(state) => {
+            let message = format!("task {task} has ended: it is {state}");
+            stands("TASK_ENDED", state.to_string(), message)
+        }
+        Refusal::StepStands(state) => {
+            let message = format!("step {step} of task {task} is {state}, which does not allow it");
+            stands("STEP_STANDS", state.to_string(), message)
+        }
+    }
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
