@@ -239,7 +239,7 @@ impl Ledger {
     }
 
     /// Checks that each attempt at each step has ended once: by a result that was taken, or by the loss of
-    /// its worker.
+    /// its worker. Cancelled steps are left out, and no step may have been reset.
     ///
     /// # Panics
     /// Says what does not hold.
@@ -251,6 +251,7 @@ impl Ledger {
                 ON (ended.task_id, ended.ordinal, ended.attempt) = (steps.task_id, steps.ordinal, nth)
                AND ended.events && '{EnqueueForOrchestration, EnqueueAsErrorForOrchestration,
                     LeaseExpired}'::step_event[]
+             WHERE steps.state <> 'cancelled'
              GROUP BY steps.task_id, steps.ordinal, nth HAVING count(ended.task_id) <> 1",
         )
         .await;
@@ -265,7 +266,8 @@ impl Ledger {
         self.none(
             "a step that keeps another attempt's result",
             "SELECT task_id FROM steps LEFT JOIN step_results AS result USING (task_id, ordinal)
-             WHERE steps.attempt > 0 AND (result.attempt IS DISTINCT FROM steps.attempt
+             WHERE steps.attempt > 0 AND steps.state <> 'cancelled'
+               AND (result.attempt IS DISTINCT FROM steps.attempt
                 OR convert_from(result.data, 'utf8') <> steps.attempt::text
                 OR (result.data IS NOT NULL) <> (steps.state = 'complete'))",
         )

@@ -10,7 +10,10 @@ use std::{collections::BTreeSet, env, fmt::Display, str::FromStr, time::Duration
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tasker_client::{Client, NewTask, RetryPolicy};
+use tasker_client::{
+    Client, NewTask, Operator, RetryPolicy,
+    v1::{Remedy, StepState, TaskState},
+};
 use tasker_integration_tests::{Ledger, Mesh, Program, Service, scripted, until};
 use tokio::task::JoinHandle;
 
@@ -24,6 +27,8 @@ const NAMESPACE: &str = "random";
 const CALLERS: usize = 8;
 /// One kill for so many tasks.
 const TASKS_PER_KILL: usize = 8;
+/// One cancelled for so many tasks.
+const TASKS_PER_CANCEL: usize = 4;
 /// Short, so that what a lost worker held comes back soon.
 const SESSION_TTL: (&str, &str) = ("step_enqueuer.session_ttl", "2s");
 
@@ -41,7 +46,7 @@ async fn random_graphs_end_as_they_must_though_results_come_twice_late_or_never(
     let answers = careless.stop().await;
     worker.stop().await;
     assert!(answers.come_to_nothing().await > 0, "the careless worker had nothing to do");
-    all_ended_as_they_must(&client, &ledger, &plans, &task_ids).await;
+    all_ended_as_they_must(&client, &ledger, &plans, &task_ids, Hands::Off).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +88,47 @@ async fn random_graphs_end_as_they_must_though_services_and_workers_are_killed()
         worker.kill();
     }
     answers.come_to_nothing().await;
-    all_ended_as_they_must(&client, &ledger, &plans, &task_ids).await;
+    all_ended_as_they_must(&client, &ledger, &plans, &task_ids, Hands::Off).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_graphs_end_as_operators_say() {
+    let mesh = Mesh::setup().with(SESSION_TTL.0, SESSION_TTL.1).start_in_one_process().await;
+    let (seed, plans) = plans();
+    let client = mesh.client();
+    let worker = mesh.worker(&[NAMESPACE], &scripted());
+    let careless = Careless::start(mesh.gateway(), seed);
+    register(&client, &plans).await;
+    let task_ids = submit(&client, &plans).await.unwrap();
+    let operate = |(nth, task_id)| operate(&client, task_id, nth % TASKS_PER_CANCEL == 0);
+    let tasks = stream::iter(task_ids.iter().map(String::as_str).enumerate());
+    tasks.for_each_concurrent(CALLERS, operate).await;
+    let answers = careless.stop().await;
+    worker.stop().await;
+    answers.come_to_nothing().await;
+    let ledger = mesh.ledger().await;
+    all_ended_as_they_must(&client, &ledger, &plans, &task_ids, Hands::On).await;
+}
+
+/// Cancels a task, or resolves what fails in it until it completes.
+async fn operate(client: &Client, task_id: &str, cancels: bool) {
+    let by = Operator::new("random", "to see what comes of it");
+    if cancels {
+        let cancelled = client.cancel_task(task_id, &by).await;
+        let refused = cancelled.err().map(|error| error.reason().map(str::to_owned));
+        assert!(refused.is_none_or(|reason| reason.as_deref() == Some("TASK_ENDED")));
+        return;
+    }
+    loop {
+        let task = client.wait_for_task(task_id, PATIENCE).await.unwrap();
+        match task.state() {
+            TaskState::Complete => return,
+            TaskState::BlockedByFailures => {
+                client.repair_task(task_id, Remedy::Resolve, &by).await.unwrap();
+            }
+            state => panic!("task {task_id} is {state:?}"),
+        }
+    }
 }
 
 /// What is to be run, and from which seed: printed, and shown where the test fails.
@@ -135,27 +180,45 @@ async fn until_at_rest(ledger: &Ledger, tasks: usize) {
     .await;
 }
 
+/// Whether operators have cancelled tasks, and resolved what failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hands {
+    On,
+    Off,
+}
+
 async fn all_ended_as_they_must(
     client: &Client,
     ledger: &Ledger,
     plans: &[Plan],
     task_ids: &[String],
+    hands: Hands,
 ) {
     ledger.histories_hold().await;
     ledger.every_attempt_has_ended_once().await;
+    ledger.every_result_is_its_last_attempts().await;
     ledger.nothing_is_left().await;
     let mut lost = ledger.lost_attempts().await;
     println!("{} attempts were lost", lost.values().map(BTreeSet::len).sum::<usize>());
     for (plan, task_id) in plans.iter().zip(task_ids) {
-        let must = plan.stands(&lost.remove(task_id).unwrap_or_default());
+        let must = plan.stands(&lost.remove(task_id).unwrap_or_default(), hands == Hands::On);
         let task = client.get_task(task_id).await.unwrap();
-        assert_eq!(task.state(), end_of(&must), "{task_id}: {plan:#?}");
         let steps: Vec<_> = client.list_steps(task_id).try_collect().await.unwrap();
         assert_eq!(steps.len(), must.len(), "{task_id}");
+        if hands == Hands::On && task.state() == TaskState::Cancelled {
+            assert!(steps.iter().all(|step| has_ended(step.state())), "{task_id}: {steps:#?}");
+            continue;
+        }
+        assert_eq!(task.state(), end_of(&must), "{task_id}: {plan:#?}");
         for step in steps {
             let stands = (step.state(), step.attempt);
             assert_eq!(stands, must[step.name.as_str()], "{task_id} {}: {plan:#?}", step.name);
         }
     }
-    ledger.every_result_is_its_last_attempts().await;
+}
+
+fn has_ended(state: StepState) -> bool {
+    use StepState::{Cancelled, Complete, Error, ResolvedManually};
+
+    matches!(state, Complete | Error | Cancelled | ResolvedManually)
 }

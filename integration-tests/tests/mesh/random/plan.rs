@@ -72,13 +72,20 @@ impl Plan {
         .to_string()
     }
 
-    /// Where each step must stand in the end, if these attempts were lost.
-    pub(super) fn stands(&self, lost: &Lost) -> BTreeMap<&str, Stand> {
+    /// Where each step must stand in the end, if these attempts were lost, and if what fails is resolved by
+    /// hand or not.
+    pub(super) fn stands(&self, lost: &Lost, is_resolved: bool) -> BTreeMap<&str, Stand> {
         let mut stands: BTreeMap<&str, Stand> = BTreeMap::new();
         for step in &self.steps {
             let mut parents = step.parents.iter().map(|parent| self.steps[*parent].name.as_str());
-            let ready = parents.all(|parent| stands[parent].0 == StepState::Complete);
-            let stand = if ready { self.runs(step, lost) } else { (StepState::Pending, 0) };
+            let ready = parents.all(|parent| is_satisfied(stands[parent].0));
+            let stand = match self.runs(step, lost) {
+                _ if !ready => (StepState::Pending, 0),
+                (StepState::Error, attempts) if is_resolved => {
+                    (StepState::ResolvedManually, attempts)
+                }
+                stand => stand,
+            };
             stands.insert(&step.name, stand);
         }
         stands
@@ -101,8 +108,12 @@ impl Plan {
 
 /// How a task ends whose steps stand so.
 pub(super) fn end_of(stands: &BTreeMap<&str, Stand>) -> TaskState {
-    let complete = stands.values().all(|(state, _)| *state == StepState::Complete);
+    let complete = stands.values().all(|(state, _)| is_satisfied(*state));
     if complete { TaskState::Complete } else { TaskState::BlockedByFailures }
+}
+
+fn is_satisfied(state: StepState) -> bool {
+    matches!(state, StepState::Complete | StepState::ResolvedManually)
 }
 
 impl Step {

@@ -187,6 +187,26 @@ impl Database {
         self.fates.insert(delivery, Fate::Held);
     }
 
+    /// How many steps are where, by a look at each.
+    pub(crate) fn recounted(&self) -> StepCounts {
+        let mut counts = StepCounts::default();
+        for step in self.steps.iter().flatten() {
+            counts.total += 1;
+            match step.state {
+                StepState::Pending => counts.ready += i32::from(step.unmet_dependencies == 0),
+                StepState::Enqueued
+                | StepState::InProgress
+                | StepState::EnqueuedForOrchestration
+                | StepState::EnqueuedAsErrorForOrchestration => counts.in_flight += 1,
+                StepState::WaitingForRetry => counts.waiting_for_retry += 1,
+                StepState::Error => counts.failed += 1,
+                StepState::Complete | StepState::ResolvedManually => counts.satisfied += 1,
+                StepState::Cancelled => {}
+            }
+        }
+        counts
+    }
+
     /// Takes a step from its worker, if it is at one.
     pub(crate) fn end_lease(&mut self, step: usize, fate: Fate) {
         self.leases.remove(&step);

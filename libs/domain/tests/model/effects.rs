@@ -1,6 +1,6 @@
 //! What comes of each thing that happens.
 
-use tasker_domain::TaskEvent;
+use tasker_domain::{StepEvent, TaskEvent};
 
 use crate::{
     action::{Action, Way},
@@ -8,7 +8,7 @@ use crate::{
     fault::{Fault, Intervention},
     flaw::Flaw,
     life_cycle::LifeCycle,
-    statements::{self, Repair, Source},
+    statements::{self, Source},
     world::{Commit, World},
 };
 
@@ -153,13 +153,13 @@ impl LifeCycle {
                 statements::end(database, rules, TaskEvent::ManualResolution);
             }
             Intervention::ResetForRetry(step) => {
-                statements::repair(database, rules, step, Repair::Reset);
+                statements::repair(database, rules, step, StepEvent::ResetForRetry);
             }
             Intervention::CompleteManually(step) => {
-                statements::repair(database, rules, step, Repair::Complete);
+                statements::repair(database, rules, step, StepEvent::CompleteManually);
             }
             Intervention::ResolveManually(step) => {
-                statements::repair(database, rules, step, Repair::Resolve);
+                statements::repair(database, rules, step, StepEvent::ResolveManually);
             }
         });
         if world.database != before {

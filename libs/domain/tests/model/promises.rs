@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use stateright::Property;
-use tasker_domain::{StepCounts, StepState, TaskState};
+use tasker_domain::{StepState, TaskState};
 
 use crate::{
     database::{Database, Fate, Message},
@@ -108,26 +108,7 @@ fn rests(database: &Database) -> bool {
 
 fn counts_are_right(model: &LifeCycle, world: &World) -> bool {
     let database = &world.database;
-    let count = |counted: &dyn Fn(StepState) -> bool| {
-        let counted = states(database).filter(|state| counted(*state)).count();
-        i32::try_from(counted).expect("the graphs are small")
-    };
-    let is_ready = |step: &usize| {
-        database.steps[*step]
-            .as_ref()
-            .is_some_and(|row| row.state == StepState::Pending && row.unmet_dependencies == 0)
-    };
-    let counted = StepCounts {
-        total: count(&|_| true),
-        ready: i32::try_from(steps(model).filter(is_ready).count()).expect("the graphs are small"),
-        in_flight: count(&|state| {
-            matches!(state, StepState::Enqueued | StepState::InProgress) || state.is_being_judged()
-        }),
-        waiting_for_retry: count(&|state| state == StepState::WaitingForRetry),
-        failed: count(&|state| state == StepState::Error),
-        satisfied: count(&StepState::satisfies_dependants),
-    };
-    counted == database.counts
+    database.counts == database.recounted()
         && steps(model).all(|step| {
             database.steps[step].as_ref().is_none_or(|row| {
                 usize::from(row.unmet_dependencies) == unmet(model, database, step)

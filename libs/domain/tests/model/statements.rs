@@ -25,7 +25,7 @@ pub(crate) use finalize::finalize;
 pub(crate) use queue_result::queue_result;
 pub(crate) use reconcile::{forgotten, reconcile};
 pub(crate) use release::release;
-pub(crate) use repair::{Repair, repair};
+pub(crate) use repair::repair;
 pub(crate) use retry::retry;
 pub(crate) use start::start;
 

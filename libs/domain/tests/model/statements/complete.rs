@@ -48,7 +48,7 @@ pub(crate) fn complete(
 }
 
 /// Counts a satisfied step off its children. Says whether one of them has begun.
-pub(super) fn unlock(
+fn unlock(
     database: &mut Database,
     rules: &Rules,
     parent: usize,

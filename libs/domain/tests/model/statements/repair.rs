@@ -1,85 +1,100 @@
-//! Repairs by hand.
+//! `steps/repair.sql`, `steps/unlock.sql` and `tasks/resume.sql`, which are one commit.
 
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskState};
 
-use super::{Rules, complete::unlock};
+use super::Rules;
 use crate::database::{Database, Fate, Message};
 
-/// What an operator does to a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repair {
-    /// Gives it another life.
-    Reset,
-    /// Gives its result.
-    Complete,
-    /// Settles it without one.
-    Resolve,
-}
-
-/// Repairs a step. If its task has failed for good it lives again, and what was cancelled with it too.
-pub(crate) fn repair(database: &mut Database, rules: &Rules, step: usize, repair: Repair) {
-    let event = match repair {
-        Repair::Reset => StepEvent::ResetForRetry,
-        Repair::Complete => StepEvent::CompleteManually,
-        Repair::Resolve => StepEvent::ResolveManually,
-    };
+/// Repairs a step by hand. If its task has failed, what its end has cancelled is reopened.
+pub(crate) fn repair(database: &mut Database, rules: &Rules, step: usize, event: StepEvent) {
+    let has_failed = database.task == TaskState::Error;
     let of_task = match database.task {
-        TaskState::Error => TaskEvent::Reset,
-        _ => TaskEvent::StepResolved,
+        TaskState::Error => Some(TaskEvent::Reset),
+        // The finalizer's turn: it finds what is repaired before it comes.
+        TaskState::EvaluatingResults => None,
+        _ => Some(TaskEvent::StepResolved),
     };
-    if database.task.after(of_task).is_err() || !database.allows(step, &[event]) {
+    let goes_on = of_task.is_none_or(|event| database.task.after(event).is_ok());
+    let path = path(has_failed && database.allows(step, &[StepEvent::Reopen]), event);
+    if !goes_on || !database.allows(step, &path) {
         return;
     }
-    leave(database, step);
-    database.move_step(step, event);
-    database.end_lease(step, Fate::Lost);
-    if repair == Repair::Reset {
+    pass(database, step, &path);
+    if event == StepEvent::ResetForRetry {
         begin_anew(database, step);
-    } else {
-        database.counts.satisfied += 1;
     }
-    database.move_task(of_task);
-    if of_task == TaskEvent::Reset {
-        reopen(database);
+    let mut moved = vec![step];
+    if has_failed {
+        moved.extend(reopen(database, rules));
     }
-    if repair != Repair::Reset {
-        unlock(database, rules, step, None);
+    if event != StepEvent::ResetForRetry {
+        moved.extend(unlock(database, rules, step));
     }
-    database.evaluate();
+    resume(database, of_task, moved);
 }
 
-/// Takes a step out of the count that it is in.
-fn leave(database: &mut Database, step: usize) {
-    let unlocked = database.steps[step].as_ref().is_some_and(|step| step.unmet_dependencies == 0);
-    let counts = &mut database.counts;
-    match database.steps[step].as_ref().map(|step| step.state) {
-        Some(StepState::Pending) if unlocked => counts.ready -= 1,
-        Some(StepState::WaitingForRetry) => counts.waiting_for_retry -= 1,
-        Some(StepState::Error) => counts.failed -= 1,
-        Some(state) if state.is_open() && state != StepState::Pending => counts.in_flight -= 1,
-        _ => {}
+/// What a step passes that was cancelled with its task, or not. Reopened, it need not be reset.
+fn path(was_cancelled: bool, event: StepEvent) -> Vec<StepEvent> {
+    match (was_cancelled, event) {
+        (true, StepEvent::ResetForRetry) => vec![StepEvent::Reopen],
+        (true, event) => vec![StepEvent::Reopen, event],
+        (false, event) => vec![event],
     }
 }
 
-/// Makes a step that is pending as it was at its birth; what its deliveries have cost is past.
+fn pass(database: &mut Database, step: usize, path: &[StepEvent]) {
+    for event in path {
+        database.move_step(step, *event);
+    }
+    database.end_lease(step, Fate::Lost);
+}
+
+/// Gives a step all its attempts; what its deliveries have cost is past.
 fn begin_anew(database: &mut Database, step: usize) {
     for (_, fate) in database.fates.iter_mut().filter(|(delivery, _)| delivery.step == step) {
         *fate = Fate::Past;
     }
-    let Some(row) = &mut database.steps[step] else { return };
-    row.attempt = 0;
-    if row.unmet_dependencies == 0 {
-        database.counts.ready += 1;
-        database.send(Message::Ready(step));
+    if let Some(row) = &mut database.steps[step] {
+        row.attempt = 0;
     }
 }
 
-/// Reopens the steps that were cancelled with their task.
-fn reopen(database: &mut Database) {
-    for step in 0..database.steps.len() {
-        if database.allows(step, &[StepEvent::Reopen]) {
-            database.move_step(step, StepEvent::Reopen);
-            begin_anew(database, step);
+/// Reopens what was cancelled, with the attempts that are left. What was cut off in its last has failed.
+fn reopen(database: &mut Database, rules: &Rules) -> Vec<usize> {
+    let steps = 0..database.steps.len();
+    let cancelled: Vec<usize> =
+        steps.filter(|step| database.allows(*step, &[StepEvent::Reopen])).collect();
+    for step in &cancelled {
+        let attempt = database.steps[*step].as_ref().map_or(0, |row| row.attempt);
+        let spent = attempt >= rules.max_attempts;
+        let path = [StepEvent::Reopen, StepEvent::Fail];
+        pass(database, *step, &path[..if spent { 2 } else { 1 }]);
+    }
+    cancelled
+}
+
+/// Counts a settled step off its children, and returns them.
+fn unlock(database: &mut Database, rules: &Rules, parent: usize) -> Vec<usize> {
+    let children: Vec<usize> = rules.graph.children(parent).collect();
+    for child in &children {
+        if let Some(row) = &mut database.steps[*child] {
+            row.unmet_dependencies -= 1;
         }
     }
+    children
+}
+
+/// Has the task go on: its steps are counted anew, and those that were touched and are ready are sent.
+fn resume(database: &mut Database, event: Option<TaskEvent>, touched: Vec<usize>) {
+    database.counts = database.recounted();
+    for step in touched {
+        let row = database.steps[step].as_ref();
+        if row.is_some_and(|row| row.state == StepState::Pending && row.unmet_dependencies == 0) {
+            database.send(Message::Ready(step));
+        }
+    }
+    if let Some(event) = event {
+        database.move_task(event);
+    }
+    database.evaluate();
 }
