@@ -1,5 +1,7 @@
 //! When two submissions are the same task.
 
+use std::collections::BTreeSet;
+
 use futures::future::join_all;
 use serde_json::json;
 use tasker_client::{Client, NewTask};
@@ -9,28 +11,46 @@ use tonic::Code;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 in_both_shapes![
-    a_repeated_submission_gives_the_first_task,
+    every_submission_is_a_task_of_its_own_unless_the_template_says_otherwise,
+    a_request_id_names_one_submission,
+    a_strict_task_is_known_by_what_its_context_says,
+    a_task_with_a_key_is_known_by_it_whatever_its_context,
+    the_same_task_submitted_many_times_at_once_is_born_once,
     a_request_by_message_is_worked_off_once,
 ];
 
-async fn a_repeated_submission_gives_the_first_task(mesh: &Mesh) {
-    let client = mesh.client();
-    for identity in ["always_unique", "strict", "caller_provided"] {
-        let yaml = format!(
-            "{{namespace: twins, name: {identity}, version: 1.0.0, identity: {identity},
-               steps: [{{name: only, handler: {{callable: none}}}}]}}"
-        );
-        client.register_template(yaml).await.unwrap();
-    }
-    a_request_id_names_one_submission(&client).await;
-    a_strict_task_is_known_by_its_context(&client).await;
-    a_task_with_a_key_is_known_by_it(&client).await;
-    let ledger = mesh.ledger().await;
-    assert_eq!(ledger.number("SELECT count(*) FROM tasks").await, 7);
+/// Registers `twins/<identity>` of one step that nobody runs.
+async fn register(client: &Client, identity: &str) {
+    let yaml = format!(
+        "{{namespace: twins, name: {identity}, version: 1.0.0, identity: {identity},
+           steps: [{{name: only, handler: {{callable: none}}}}]}}"
+    );
+    client.register_template(yaml).await.unwrap();
 }
 
-/// Makes three tasks.
-async fn a_request_id_names_one_submission(client: &Client) {
+async fn tasks(mesh: &Mesh) -> i64 {
+    mesh.ledger().await.number("SELECT count(*) FROM tasks").await
+}
+
+/// A task whose context is this very text.
+fn with_text(identity: &str, text: &'static str) -> NewTask {
+    let payload = tasker_client::v1::Payload { data: text.into(), ..Default::default() };
+    NewTask::of("twins", identity).payload(payload)
+}
+
+async fn every_submission_is_a_task_of_its_own_unless_the_template_says_otherwise(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client, "always_unique").await;
+    let task = || with_text("always_unique", r#"{"a": 1}"#).idempotency_key("the same");
+    let made = join_all((0..8).map(|_| client.create_task(task()))).await;
+    let ids: BTreeSet<_> = made.into_iter().map(|made| made.unwrap().task_id).collect();
+    assert_eq!(ids.len(), 8);
+    assert_eq!(tasks(mesh).await, 8);
+}
+
+async fn a_request_id_names_one_submission(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client, "always_unique").await;
     let task = |id: &str| NewTask::of("twins", "always_unique").request_id(id);
     let first = client.create_task(task("one")).await.unwrap();
     let again = client.create_task(task("one")).await.unwrap();
@@ -47,40 +67,57 @@ async fn a_request_id_names_one_submission(client: &Client) {
     let at_once = join_all((0..32).map(|_| client.create_task(task("three")))).await;
     let ids: Vec<_> = at_once.into_iter().map(|made| made.unwrap().task_id).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!(tasks(mesh).await, 3);
 }
 
-/// Makes two tasks.
-async fn a_strict_task_is_known_by_its_context(client: &Client) {
-    let task = |text: &'static str| {
-        let payload = tasker_client::v1::Payload { data: text.into(), ..Default::default() };
-        NewTask::of("twins", "strict").payload(payload)
-    };
-    let first = client.create_task(task(r#"{"a": 1, "b": [true, 2.50]}"#)).await.unwrap();
-    let twin = client.create_task(task(r#" {"b":[true,2.50],"a":1} "#)).await.unwrap_err();
+async fn a_strict_task_is_known_by_what_its_context_says(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client, "strict").await;
+    let create = async |text| client.create_task(with_text("strict", text)).await;
+    let first = create(r#"{"a": 1, "b": [true, 2.50]}"#).await.unwrap();
+    let twin = create(r#" {"b":[true,2.50],"a":1} "#).await.unwrap_err();
     is_a_twin_of(&twin, &first.task_id);
-    let other = client.create_task(task(r#"{"a": 2, "b": [true, 2.50]}"#)).await.unwrap();
+    let other = create(r#"{"a": 2, "b": [true, 2.50]}"#).await.unwrap();
     assert_ne!(other.task_id, first.task_id);
+    // To the last digit, though no double tells these apart.
+    let large = create(r#"{"a": 9007199254740993}"#).await.unwrap();
+    let larger = create(r#"{"a": 9007199254740992}"#).await.unwrap();
+    assert_ne!(large.task_id, larger.task_id);
+    assert_eq!(tasks(mesh).await, 4);
 }
 
-/// Makes two tasks.
-async fn a_task_with_a_key_is_known_by_it(client: &Client) {
+async fn a_task_with_a_key_is_known_by_it_whatever_its_context(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client, "caller_provided").await;
     let task = |key: &str, n: i32| {
         let task = NewTask::of("twins", "caller_provided").idempotency_key(key);
         task.context(&json!({"n": n})).unwrap()
     };
-    let at_once = join_all((0..8).map(|n| client.create_task(task("a", n)))).await;
-    let (made, twins): (Vec<_>, Vec<_>) = at_once.into_iter().partition(Result::is_ok);
-    assert_eq!(made.len(), 1);
-    let first = made.into_iter().next().unwrap().unwrap();
-    for twin in twins {
-        is_a_twin_of(&twin.unwrap_err(), &first.task_id);
-    }
+    let first = client.create_task(task("a", 1)).await.unwrap();
+    is_a_twin_of(&client.create_task(task("a", 2)).await.unwrap_err(), &first.task_id);
     let other = client.create_task(task("b", 1)).await.unwrap();
     assert_ne!(other.task_id, first.task_id);
     let without = NewTask::of("twins", "caller_provided");
     let refused = client.create_task(without).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(refused.violations()[0].field, "idempotency_key");
+    assert_eq!(tasks(mesh).await, 2);
+}
+
+async fn the_same_task_submitted_many_times_at_once_is_born_once(mesh: &Mesh) {
+    let client = mesh.client();
+    for identity in ["strict", "caller_provided"] {
+        register(&client, identity).await;
+        let task = || with_text(identity, r#"{"a": 1}"#).idempotency_key("the same");
+        let at_once = join_all((0..32).map(|_| client.create_task(task()))).await;
+        let (made, twins): (Vec<_>, Vec<_>) = at_once.into_iter().partition(Result::is_ok);
+        assert_eq!(made.len(), 1, "{identity}");
+        let first = made.into_iter().next().unwrap().unwrap();
+        for twin in twins {
+            is_a_twin_of(&twin.unwrap_err(), &first.task_id);
+        }
+    }
+    assert_eq!(tasks(mesh).await, 2);
 }
 
 async fn a_request_by_message_is_worked_off_once(mesh: &Mesh) {

@@ -8,6 +8,7 @@
     missing_docs,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
     reason = "generated: comments stand in proto/"
 )]
 mod generated {

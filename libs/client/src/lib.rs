@@ -23,6 +23,7 @@ mod call;
 mod client;
 mod endpoint;
 mod error;
+mod events;
 mod health;
 pub mod json;
 mod new_task;

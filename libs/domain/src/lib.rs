@@ -6,6 +6,7 @@
 pub mod back_off;
 pub mod counts;
 pub mod error;
+pub mod event_pattern;
 pub mod graph;
 pub mod id;
 pub mod identity;
@@ -19,6 +20,7 @@ pub mod template;
 pub use back_off::{BackOff, Strategy};
 pub use counts::StepCounts;
 pub use error::ErrorKind;
+pub use event_pattern::EventPattern;
 pub use id::{DeliveryId, Ordinal, SessionId, TaskId, TemplateId};
 pub use rank::Rank;
 pub use step::{StepEvent, StepState};

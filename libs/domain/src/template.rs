@@ -1,8 +1,9 @@
 //! What a task is made from: a graph of steps, declared once and never changed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use semver::Version;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -10,7 +11,12 @@ use crate::{back_off::BackOff, id::Ordinal, identity::Identity};
 
 mod definition;
 mod environments;
+mod event;
+mod schema;
 mod validate;
+
+pub use event::{Condition, Delivery, Event, Outcome};
+pub use schema::Schema;
 
 /// The longest YAML text of a template, in bytes.
 pub const MAX_YAML_BYTES: usize = 1 << 20;
@@ -32,6 +38,8 @@ pub struct Template {
     pub metadata: Value,
     /// When two submissions are the same task.
     pub identity: Identity,
+    /// What a task's context must be.
+    pub input_schema: Option<Schema>,
     /// Dependencies before dependants: a step's place is its [`Ordinal`].
     pub steps: Vec<Step>,
     /// Of what the definition says, whatever its layout.
@@ -59,6 +67,32 @@ pub struct Step {
     pub timeout: Duration,
     /// The namespace whose workers run it: the template's own unless the step names another.
     pub queue: String,
+    /// Whose results its deliveries carry.
+    pub dependency_results: DependencyResults,
+    /// What its result must be.
+    pub result_schema: Option<Schema>,
+    /// What it tells others when it has ended.
+    pub events: Vec<Event>,
+}
+
+/// Whose results a delivery carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyResults {
+    /// Those of the steps that the step depends on.
+    #[default]
+    Parents,
+    /// Those of all steps before it: parents, their parents, and so on.
+    Ancestors,
+}
+
+impl Step {
+    /// Whether its result concerns only the step itself and its dependants. Any other is settled the long
+    /// way, see result-processor.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.result_schema.is_none() && self.events.is_empty()
+    }
 }
 
 /// What is wrong with a definition, at one place.
@@ -100,6 +134,26 @@ impl Template {
     pub fn step(&self, ordinal: Ordinal) -> Option<&Step> {
         self.steps.get(usize::try_from(ordinal.0).ok()?)
     }
+
+    /// The steps whose results a delivery of the step at a place carries, each once, in order.
+    #[must_use]
+    pub fn dependency_results(&self, ordinal: Ordinal) -> Vec<Ordinal> {
+        let Some(step) = self.step(ordinal) else { return Vec::new() };
+        match step.dependency_results {
+            DependencyResults::Parents => step.dependencies.clone(),
+            DependencyResults::Ancestors => self.ancestors(step),
+        }
+    }
+
+    fn ancestors(&self, step: &Step) -> Vec<Ordinal> {
+        let mut found: BTreeSet<Ordinal> = step.dependencies.iter().copied().collect();
+        let mut open = step.dependencies.clone();
+        while let Some(parent) = open.pop() {
+            let before = self.step(parent).map(|step| step.dependencies.as_slice());
+            open.extend(before.unwrap_or_default().iter().filter(|it| found.insert(**it)));
+        }
+        found.into_iter().collect()
+    }
 }
 
 /// Reads a version as definitions and callers write it.
@@ -131,6 +185,28 @@ pub fn precedence(version: &Version) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ancestor_is_carried_once_however_many_ways_lead_to_it() {
+        let template = Template::parse(
+            "{namespace: n, name: t, version: 1.0.0, steps: [
+                {name: start, handler: {callable: c}},
+                {name: left, handler: {callable: c}, dependencies: [start]},
+                {name: right, handler: {callable: c}, dependencies: [start]},
+                {name: join, handler: {callable: c}, dependencies: [left, right]},
+                {name: last, handler: {callable: c}, dependencies: [join, left],
+                 dependency_results: ancestors}]}",
+        )
+        .unwrap();
+        let carried = |n: i32| {
+            let ordinals = template.dependency_results(Ordinal(n));
+            ordinals.iter().map(|it| template.step(*it).unwrap().name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(carried(0), [""; 0]);
+        assert_eq!(carried(3), ["left", "right"]);
+        assert_eq!(carried(4), ["start", "left", "right", "join"]);
+        assert_eq!(carried(5), [""; 0]);
+    }
 
     #[test]
     fn precedence_sorts_as_semantic_versions_do_and_releases_last() {

@@ -21,4 +21,4 @@ pub use database::Database;
 pub use errors::{refused, store_error};
 pub use hints::Hints;
 pub use next::{finalizer, step_enqueuer};
-pub use work_off::work_off;
+pub use work_off::{WorkedOff, work_off};

@@ -1,8 +1,8 @@
-//! What a delivery carries: the task's context, and the results of the step's dependencies.
+//! What a delivery carries: the task's context, and results of steps before it.
 
 use std::collections::{BTreeMap, HashMap};
 
-use tasker_domain::{Ordinal, template::Step};
+use tasker_domain::Ordinal;
 use uuid::Uuid;
 
 use crate::{Payload, Store, StoreError, steps::Held};
@@ -14,7 +14,7 @@ pub struct Content {
     pub context: Payload,
     /// As the submitter named it; may be empty.
     pub correlation_id: String,
-    /// Results of the steps it depends on.
+    /// Results of steps before it.
     pub dependency_results: BTreeMap<Ordinal, Payload>,
 }
 
@@ -28,20 +28,20 @@ impl Content {
 
 impl Store {
     /// Reads what deliveries carry, by delivery: the context of each one's task, and the results of the
-    /// steps that it depends on.
+    /// steps that are named beside it.
     ///
     /// # Errors
     /// The database is not available, or a row is corrupt.
     pub async fn delivery_contents(
         &self,
-        deliveries: &[(Held, &Step)],
+        deliveries: &[(Held, Vec<Ordinal>)],
     ) -> Result<HashMap<Uuid, Content>, StoreError> {
         let task_ids: Vec<Uuid> = deliveries.iter().map(|(held, _)| held.task_id).collect();
-        // A row for each dependency: which delivery it is for, and which step it is.
+        // A row for each result: which delivery it is for, and which step it is of.
         let (mut position, mut parents) = (Vec::new(), Vec::new());
-        for (place, (_, step)) in (1i64..).zip(deliveries) {
-            position.extend(step.dependencies.iter().map(|_| place));
-            parents.extend(step.dependencies.iter().map(|parent| parent.0));
+        for (place, (_, results)) in (1i64..).zip(deliveries) {
+            position.extend(results.iter().map(|_| place));
+            parents.extend(results.iter().map(|parent| parent.0));
         }
         let mut line = self.relaxed_lines.take().await?;
         let rows = sqlx::query!(

@@ -7,6 +7,7 @@
 
 mod announce;
 mod deliveries;
+mod domain_events;
 mod error;
 mod leases;
 mod lines;
@@ -23,6 +24,7 @@ mod worker_sessions;
 
 pub use announce::{Announcement, CHANNEL};
 pub use deliveries::Content;
+pub use domain_events::{AnnouncedEvents, DomainEvent, EventError, EventPayload, TemplateOfEvent};
 pub use error::StoreError;
 pub use leases::{Adopted, Lost};
 pub use messages::{Finalization, Queued, QueuedResult, ReadyStep, WaitingStep};
@@ -41,6 +43,7 @@ pub use steps::{
     release::ToRelease,
     repair::{Outcome, Refusal, Remedy, Repaired, ToRepair},
     retry::Retried,
+    settle::{Locked, Settlement, ToLock},
     start::{Started, ToStart},
 };
 pub use tasks::{

@@ -9,6 +9,7 @@ pub(crate) mod read;
 pub(crate) mod release;
 pub(crate) mod repair;
 pub(crate) mod retry;
+pub(crate) mod settle;
 pub(crate) mod start;
 
 use uuid::Uuid;
@@ -35,6 +36,23 @@ pub enum Verdict {
     Duplicate,
     /// The lease is not the step's current one.
     LeaseLost,
+    /// Not looked at: it goes the long way, see [`Store::begin_settlement`](crate::Store::begin_settlement).
+    NotPlain,
+}
+
+/// How a result is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// One statement, for plain steps only.
+    Fast,
+    /// Within a settlement, for all.
+    Long,
+}
+
+impl Way {
+    fn is_long(self) -> bool {
+        self == Self::Long
+    }
 }
 
 /// Puts verdicts at the places of their items; an item without a step has lost its lease.
@@ -50,6 +68,7 @@ impl Verdicts {
             Some("committed") => Verdict::Committed,
             Some("duplicate") => Verdict::Duplicate,
             Some("lease_lost") => Verdict::LeaseLost,
+            Some("not_plain") => Verdict::NotPlain,
             other => {
                 let what = format!("verdict {other:?}");
                 return Err(StoreError::Corrupt { table: "steps", what });

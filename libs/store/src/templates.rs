@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use tasker_domain::{Template, TemplateId, template};
+use tasker_domain::{
+    Template, TemplateId,
+    template::{self, Step},
+};
 
 use crate::{Store, StoreError, steps::start::worker_queue};
 
@@ -91,6 +94,19 @@ impl Store {
             queue.create(&mut *tx).await?;
             dead_letters.create(&mut *tx).await?;
         }
+        if template
+            .steps
+            .iter()
+            .flat_map(|step| &step.events)
+            .any(|event| event.delivery.is_durable())
+        {
+            let events = format!("{}_domain_events", template.namespace);
+            let events = tasker_pgmq::Queue::new(events).map_err(|error| StoreError::Corrupt {
+                table: "templates",
+                what: error.to_string(),
+            })?;
+            events.create(&mut *tx).await?;
+        }
         sqlx::query_file!(
             "sql/templates/register.sql",
             TemplateId::new().0,
@@ -110,7 +126,8 @@ impl Store {
             &template.steps.iter().map(|step| step.max_attempts.cast_signed()).collect::<Vec<_>>(),
             &template.steps.iter().map(|step| count(step.dependencies.len())).collect::<Vec<_>>(),
             &edges().map(|(parent, _)| parent).collect::<Vec<_>>(),
-            &edges().map(|(_, child)| child).collect::<Vec<_>>()
+            &edges().map(|(_, child)| child).collect::<Vec<_>>(),
+            &template.steps.iter().map(Step::is_plain).collect::<Vec<_>>()
         )
         .fetch_one(&mut *tx)
         .await?;

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{migrate, step, task, template};
+use crate::{event, migrate, step, task, template};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -27,7 +27,8 @@ pub(crate) struct Arguments {
         value_parser = gateway
     )]
     pub(crate) gateway: String,
-    /// Print JSON: one object or one array; `task watch` and `task repair-all`: one object a line.
+    /// Print JSON: one object or one array; `task watch`, `task repair-all` and `event watch`: one object a
+    /// line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     /// Read and repair the steps of a task.
     #[command(subcommand)]
     Step(step::Command),
+    /// Hear of domain events.
+    #[command(subcommand)]
+    Event(event::Command),
     /// Say how the mesh is.
     Health,
 }
@@ -100,6 +104,7 @@ mod tests {
             "tasker-ctl step complete 01890000-0000-7000-8000-000000000000 pay --result 1 --operator me",
             "tasker-ctl step list 01890000-0000-7000-8000-000000000000",
             "tasker-ctl step get 01890000-0000-7000-8000-000000000000 square_1",
+            "tasker-ctl event watch orders.* --namespace orders",
             "tasker-ctl health --json --gateway http://[::1]:7700",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));

@@ -5,6 +5,7 @@
 //! error, and into the exit code.
 
 mod arguments;
+mod event;
 mod exit;
 mod health;
 mod listed;
@@ -38,6 +39,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Template(command) => template::run(command, &connect(&gateway).await?, json).await,
         Command::Task(command) => task::run(command, &connect(&gateway).await?, json).await,
         Command::Step(command) => step::run(command, &connect(&gateway).await?, json).await,
+        Command::Event(command) => event::run(command, &connect(&gateway).await?, json).await,
         Command::Health => health::run(&connect(&gateway).await?, json).await,
     }
 }

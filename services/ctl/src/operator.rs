@@ -6,8 +6,8 @@ use tasker_client::Operator;
 #[derive(Debug, clap::Args)]
 pub(crate) struct By {
     /// Who you are; kept in the history.
-    #[arg(long = "operator", env = "TASKER_OPERATOR", value_name = "NAME")]
-    name: String,
+    #[arg(long, env = "TASKER_OPERATOR", value_name = "NAME")]
+    operator: String,
     /// Why; kept in the history.
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
@@ -15,6 +15,6 @@ pub(crate) struct By {
 
 impl From<By> for Operator {
     fn from(by: By) -> Self {
-        Self::new(by.name, by.reason)
+        Self::new(by.operator, by.reason)
     }
 }

@@ -60,5 +60,5 @@ pub async fn read(
     let items = store.read_finalizations(i32::try_from(batch).unwrap_or(i32::MAX)).await?;
     let full = items.len() == batch;
     let items = items.into_iter().map(|item| (item.message_id, item)).collect();
-    Ok(work_off(store, QUEUE, items, tasks).await? && full)
+    Ok(work_off(store, QUEUE, items, tasks).await?.all_well && full)
 }

@@ -3,6 +3,8 @@
 use tasker_stage::{Announcer, Database, Hints};
 use tasker_store::{Announcement, Finalization, Judged, ReadyStep, Started, StoreError, Verdict};
 
+use crate::events::announcer::EventAnnouncer;
+
 /// The next stages, and whoever watches.
 #[derive(Debug, Clone)]
 pub struct Outlets {
@@ -12,6 +14,7 @@ pub struct Outlets {
     pub step_enqueuer: Hints<ReadyStep>,
     pub finalizer: Hints<Finalization>,
     pub announcer: Announcer,
+    pub events: EventAnnouncer,
 }
 
 impl Outlets {

@@ -7,9 +7,12 @@ use tasker_store::{Completion, Started, StoreError, Verdict};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
 
-use crate::announce::Outlets;
+use crate::{
+    announce::Outlets,
+    settle_steps::{Fast, Unsettled},
+};
 
-/// The verb: completes the steps that their workers still hold. The children that they unlock begin in
+/// The verb: completes plain steps that their workers still hold. The children that they unlock begin in
 /// the places that are kept for them, or are made ready.
 pub struct CompleteSteps {
     pub outlets: Outlets,
@@ -25,9 +28,16 @@ pub struct Completed {
     pub traceparent: String,
 }
 
+impl Completed {
+    /// A verdict that nothing has begun after.
+    pub fn without_next(verdict: Verdict) -> Self {
+        Self { verdict, started: Vec::new(), traceparent: String::new() }
+    }
+}
+
 impl Stage for CompleteSteps {
     type Item = Completion;
-    type Answer = Completed;
+    type Answer = Fast<Completed>;
     type Error = StoreError;
     type Key = (Uuid, i32);
 
@@ -35,18 +45,16 @@ impl Stage for CompleteSteps {
         (item.held.task_id, item.held.ordinal)
     }
 
-    async fn apply(&self, items: &[Completion]) -> Result<Vec<Completed>, StoreError> {
-        let (_spans, items): (Vec<_>, Vec<_>) = items.iter().cloned().map(traced).unzip();
-        let judged = self.outlets.database.store.complete_steps(&items, &self.outlets.actor).await;
+    async fn apply(&self, items: &[Completion]) -> Result<Vec<Fast<Completed>>, StoreError> {
+        let (_spans, traced): (Vec<_>, Vec<_>) = items.iter().cloned().map(traced).unzip();
+        let judged = self.outlets.database.store.complete_steps(&traced, &self.outlets.actor).await;
         let (verdicts, started) = self.outlets.tell(judged)?;
-        let mut started: HashMap<Uuid, Started> =
-            started.into_iter().map(|step| (step.held.delivery_id, step)).collect();
-        let completed = items.into_iter().zip(verdicts).map(|(item, verdict)| {
-            let places = item.places.iter();
-            let started = places.filter_map(|place| started.remove(&place.delivery_id)).collect();
-            Completed { verdict, started, traceparent: item.traceparent }
-        });
-        Ok(completed.collect())
+        let mut started = by_delivery(started);
+        let answer = |(nth, verdict): (usize, Verdict)| match verdict {
+            Verdict::NotPlain => Fast::NotPlain(Box::new(Unsettled::Good(items[nth].clone()))),
+            verdict => Fast::Judged(answer(&traced[nth], verdict, &mut started)),
+        };
+        Ok(verdicts.into_iter().enumerate().map(answer).collect())
     }
 
     fn may_be_one_items_fault(error: &StoreError) -> bool {
@@ -54,8 +62,24 @@ impl Stage for CompleteSteps {
     }
 }
 
+/// Steps that have begun, by the places where they did.
+pub fn by_delivery(started: Vec<Started>) -> HashMap<Uuid, Started> {
+    started.into_iter().map(|step| (step.held.delivery_id, step)).collect()
+}
+
+/// The answer to one item, with what has begun in its places.
+pub fn answer(
+    item: &Completion,
+    verdict: Verdict,
+    started: &mut HashMap<Uuid, Started>,
+) -> Completed {
+    let places = item.places.iter();
+    let started = places.filter_map(|place| started.remove(&place.delivery_id)).collect();
+    Completed { verdict, started, traceparent: item.traceparent.clone() }
+}
+
 /// The span of one item, which its children's messages name.
-fn traced(mut item: Completion) -> (tracing::Span, Completion) {
+pub fn traced(mut item: Completion) -> (tracing::Span, Completion) {
     let span = tracing::info_span!("step.complete", task.id = %item.held.task_id, step.ordinal = item.held.ordinal);
     item.traceparent = TraceContext::through(&item.traceparent, &span);
     (span, item)

@@ -7,7 +7,11 @@ use tasker_store::{Failure, StoreError, Verdict};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
 
-use crate::{announce::Outlets, patience::Patience};
+use crate::{
+    announce::Outlets,
+    patience::Patience,
+    settle_steps::{Fast, Unsettled},
+};
 
 /// A failure, and what is known of how long to wait.
 #[derive(Debug, Clone)]
@@ -21,7 +25,7 @@ pub struct Failed {
     pub at_once: bool,
 }
 
-/// The verb.
+/// The verb: judges failures of plain steps.
 pub struct FailSteps {
     pub outlets: Outlets,
     pub patience: Patience,
@@ -29,7 +33,7 @@ pub struct FailSteps {
 
 impl Stage for FailSteps {
     type Item = Failed;
-    type Answer = Verdict;
+    type Answer = Fast<Verdict>;
     type Error = StoreError;
     type Key = (Uuid, i32);
 
@@ -37,7 +41,7 @@ impl Stage for FailSteps {
         (item.failure.held.task_id, item.failure.held.ordinal)
     }
 
-    async fn apply(&self, items: &[Failed]) -> Result<Vec<Verdict>, StoreError> {
+    async fn apply(&self, items: &[Failed]) -> Result<Vec<Fast<Verdict>>, StoreError> {
         let waits = self
             .patience
             .waits(items)
@@ -47,7 +51,11 @@ impl Stage for FailSteps {
         let (_spans, failures): (Vec<_>, Vec<_>) = with_wait.unzip();
         let judged = self.outlets.database.store.fail_steps(&failures, &self.outlets.actor).await;
         let (verdicts, _) = self.outlets.tell(judged)?;
-        Ok(verdicts)
+        let answer = |(item, verdict): (&Failed, Verdict)| match verdict {
+            Verdict::NotPlain => Fast::NotPlain(Box::new(Unsettled::Bad(item.clone()))),
+            verdict => Fast::Judged(verdict),
+        };
+        Ok(items.iter().zip(verdicts).map(answer).collect())
     }
 
     fn may_be_one_items_fault(error: &StoreError) -> bool {
@@ -55,7 +63,8 @@ impl Stage for FailSteps {
     }
 }
 
-fn traced((item, wait): (Failed, Duration)) -> (tracing::Span, Failure) {
+/// The failure with its wait, and its span.
+pub fn traced((item, wait): (Failed, Duration)) -> (tracing::Span, Failure) {
     let mut failure = item.failure;
     failure.wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
     let span = tracing::info_span!(

@@ -8,19 +8,24 @@
 mod announce;
 mod complete_steps;
 mod config;
+mod event_service;
+mod events;
 mod fail_steps;
+mod judge;
 mod patience;
 mod queue;
 mod repair_steps;
 mod repairs;
 mod result_service;
+mod settle_steps;
 mod step_service;
 
 pub use config::{Config, Section};
 
 use tasker_api::{
-    MAX_MESSAGE_BYTES, mesh::v1::result_processor_service_server::ResultProcessorServiceServer,
-    v1::step_service_server::StepServiceServer,
+    MAX_MESSAGE_BYTES,
+    mesh::v1::result_processor_service_server::ResultProcessorServiceServer,
+    v1::{event_service_server::EventServiceServer, step_service_server::StepServiceServer},
 };
 use tasker_runtime::{Context, Service};
 use tasker_stack::{
@@ -31,8 +36,17 @@ use tasker_stage::{Announcer, Database};
 use tonic::service::Routes;
 
 use crate::{
-    announce::Outlets, complete_steps::CompleteSteps, fail_steps::FailSteps, patience::Patience,
-    queue::QueuedResults, repair_steps::RepairSteps, repairs::Repairs, result_service::Results,
+    announce::Outlets,
+    complete_steps::CompleteSteps,
+    event_service::Events,
+    events::{announcer::EventAnnouncer, subscriptions::Subscriptions},
+    fail_steps::FailSteps,
+    patience::Patience,
+    queue::QueuedResults,
+    repair_steps::RepairSteps,
+    repairs::Repairs,
+    result_service::Results,
+    settle_steps::SettleSteps,
     step_service::Steps,
 };
 
@@ -53,18 +67,22 @@ impl ResultProcessor {
             step_enqueuer: tasker_stage::step_enqueuer(&config.mesh)?,
             finalizer: tasker_stage::finalizer(&config.mesh)?,
             announcer: Announcer::new(database.store.clone()),
+            events: EventAnnouncer::new(database.clone()),
         };
         let good = Gather::spawn(CompleteSteps { outlets: outlets.clone() }, config.bounds);
         let patience = Patience { store: database.store.clone(), random: rand::random };
         let repairs = RepairSteps { outlets: outlets.clone() };
         let repairs = Gather::spawn(repairs, config.bounds);
-        let bad = Gather::spawn(FailSteps { outlets, patience }, config.bounds);
+        let verb = FailSteps { outlets: outlets.clone(), patience: patience.clone() };
+        let bad = Gather::spawn(verb, config.bounds);
+        let any = Gather::spawn(SettleSteps { outlets, patience }, config.bounds);
 
         let wake = Wake::default();
         let queued = QueuedResults {
             database: database.clone(),
             good: good.clone(),
             bad: bad.clone(),
+            any: any.clone(),
             batch: config.bounds.batch,
         };
         let sweep = Sweep {
@@ -76,7 +94,13 @@ impl ResultProcessor {
         let drain = context.drain.clone();
         context.spawn("reading results", async move { sweep.run(drain, || queued.read()).await });
 
-        let results = Results { good, bad, wake };
+        let subscriptions = Subscriptions::default();
+        let listening =
+            events::listen::run(database.clone(), subscriptions.clone(), context.drain.clone());
+        context.spawn("listening", listening);
+        let events = Events { subscriptions, drain: context.drain.clone() };
+
+        let results = Results { good, bad, any, wake };
         let routes = Routes::new(
             ResultProcessorServiceServer::new(results)
                 .max_decoding_message_size(4 * MAX_MESSAGE_BYTES),
@@ -84,7 +108,8 @@ impl ResultProcessor {
         .add_service(StepServiceServer::new(Steps {
             repairs: Repairs { database: database.clone(), steps: repairs },
             database,
-        }));
+        }))
+        .add_service(EventServiceServer::new(events));
         Ok(Service { listen: config.section.listen, routes })
     }
 }

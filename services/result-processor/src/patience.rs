@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::fail_steps::Failed;
 
 /// Decides when, not whether.
+#[derive(Debug, Clone)]
 pub struct Patience {
     pub store: Store,
     /// Uniform in `0.0..1.0`: for the jitter.

@@ -9,6 +9,7 @@ use tasker_store::{Completion, Failure, Held, Payload, QueuedResult, StoreError}
 use crate::{
     complete_steps::CompleteSteps,
     fail_steps::{FailSteps, Failed},
+    settle_steps::{Fast, SettleSteps, Unsettled},
 };
 
 /// What is read where no call came.
@@ -19,6 +20,8 @@ pub struct QueuedResults {
     pub database: Database,
     pub good: Gather<CompleteSteps>,
     pub bad: Gather<FailSteps>,
+    /// The long way.
+    pub any: Gather<SettleSteps>,
     pub batch: usize,
 }
 
@@ -31,11 +34,23 @@ impl QueuedResults {
         let (bad, good): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.failed);
         let good = good.into_iter().map(|result| (result.message_id, completion(result))).collect();
         let bad = bad.into_iter().map(|result| (result.message_id, failed(result))).collect();
+        let store = &self.database.store;
         let (good, bad) = tokio::try_join!(
-            work_off(&self.database.store, QUEUE, good, &self.good),
-            work_off(&self.database.store, QUEUE, bad, &self.bad)
+            work_off(store, QUEUE, good, &self.good),
+            work_off(store, QUEUE, bad, &self.bad)
         )?;
-        Ok(full && good && bad)
+        let good_rest = good.answers.into_iter().filter_map(|(id, it)| Some((id, rest(it)?)));
+        let bad_rest = bad.answers.into_iter().filter_map(|(id, it)| Some((id, rest(it)?)));
+        let any = work_off(store, QUEUE, good_rest.chain(bad_rest).collect(), &self.any).await?;
+        Ok(full && good.all_well && bad.all_well && any.all_well)
+    }
+}
+
+/// What the fast way has left.
+fn rest<T>(answer: Fast<T>) -> Option<Unsettled> {
+    match answer {
+        Fast::Judged(_) => None,
+        Fast::NotPlain(item) => Some(*item),
     }
 }
 

@@ -7,8 +7,10 @@ use tasker_api::{
         SubmitStepResultsRequest, SubmitStepResultsResponse,
         result_processor_service_server::ResultProcessorService,
     },
+    status,
     v1::{ResultVerdict, ResultVerdictFor},
 };
+use tasker_domain::ErrorKind;
 use tasker_stack::{
     gather::{Gather, Refused},
     sweep::Wake,
@@ -25,22 +27,35 @@ use tonic::{Request, Response, Status};
 use crate::{
     complete_steps::{CompleteSteps, Completed},
     fail_steps::{FailSteps, Failed},
+    settle_steps::{Fast, SettleSteps},
 };
 
 /// The service's answers.
 pub struct Results {
     pub good: Gather<CompleteSteps>,
     pub bad: Gather<FailSteps>,
+    /// The long way, for what is not plain.
+    pub any: Gather<SettleSteps>,
     /// Has the queue read.
     pub wake: Wake,
 }
 
 /// Where a result is on its way to.
 enum Answer {
-    Good(oneshot::Receiver<Result<Completed, Refused<StoreError>>>),
-    Bad(oneshot::Receiver<Result<Verdict, Refused<StoreError>>>),
+    Good(Waiting<Fast<Completed>>),
+    Bad(Waiting<Fast<Verdict>>),
     Invalid(Invalid),
 }
+
+/// What has become of it on the fast way.
+enum AfterFast {
+    Ended(Result<Completed, Refused<StoreError>>),
+    /// It has gone on, the long way.
+    GoneOn(Waiting<Completed>),
+    Invalid(Invalid),
+}
+
+type Waiting<T> = oneshot::Receiver<Result<T, Refused<StoreError>>>;
 
 #[tonic::async_trait]
 impl ResultProcessorService for Results {
@@ -60,19 +75,24 @@ impl ResultProcessorService for Results {
             };
             waiting.push((token.unwrap_or_default(), answer));
         }
+        // All that goes the long way is on it before any of it is waited for: it goes together.
+        let mut after_fast = Vec::with_capacity(waiting.len());
+        for (token, answer) in waiting {
+            after_fast.push((token, self.after_fast(answer).await));
+        }
         let mut response = SubmitStepResultsResponse::default();
-        for (delivery_token, answer) in waiting {
-            let (verdict, reason) = match answer {
-                Answer::Good(answer) => {
-                    let completed = answer.await.unwrap_or(Err(Refused::Closed));
-                    let verdict = completed.map(|completed| {
-                        response.started.extend(started(&completed));
-                        completed.verdict
-                    });
-                    judged(verdict)?
-                }
-                Answer::Bad(answer) => judged(answer.await.unwrap_or(Err(Refused::Closed)))?,
-                Answer::Invalid(invalid) => (ResultVerdict::Invalid, sentence(&invalid)),
+        for (delivery_token, answer) in after_fast {
+            let completed = match answer {
+                AfterFast::Ended(completed) => Ok(completed),
+                AfterFast::GoneOn(answer) => Ok(answer.await.unwrap_or(Err(Refused::Closed))),
+                AfterFast::Invalid(invalid) => Err(invalid),
+            };
+            let (verdict, reason) = match completed {
+                Ok(completed) => judged(completed.map(|completed| {
+                    response.started.extend(started(&completed));
+                    completed.verdict
+                }))?,
+                Err(invalid) => (ResultVerdict::Invalid, sentence(&invalid)),
             };
             let verdict = verdict.into();
             response.verdicts.push(ResultVerdictFor { delivery_token, verdict, reason });
@@ -90,6 +110,29 @@ impl ResultProcessorService for Results {
 }
 
 impl Results {
+    /// Waits for the fast way, and sends on what is not plain.
+    async fn after_fast(&self, answer: Answer) -> AfterFast {
+        let fast = match answer {
+            Answer::Good(answer) => answer.await.unwrap_or(Err(Refused::Closed)),
+            Answer::Bad(answer) => {
+                let verdict = answer.await.unwrap_or(Err(Refused::Closed));
+                verdict.map(|fast| match fast {
+                    Fast::Judged(verdict) => Fast::Judged(Completed::without_next(verdict)),
+                    Fast::NotPlain(item) => Fast::NotPlain(item),
+                })
+            }
+            Answer::Invalid(invalid) => return AfterFast::Invalid(invalid),
+        };
+        match fast {
+            Ok(Fast::Judged(completed)) => AfterFast::Ended(Ok(completed)),
+            Ok(Fast::NotPlain(item)) => match self.any.submit(*item) {
+                Ok(answer) => AfterFast::GoneOn(answer),
+                Err(refused) => AfterFast::Ended(Err(refused)),
+            },
+            Err(refused) => AfterFast::Ended(Err(refused)),
+        }
+    }
+
     fn submit(
         &self,
         result: CheckedResult,
@@ -145,6 +188,7 @@ fn judged(answer: Result<Verdict, Refused<StoreError>>) -> Result<(ResultVerdict
         Ok(Verdict::LeaseLost) => {
             Ok((ResultVerdict::LeaseLost, "the lease is not the step's current one".to_owned()))
         }
+        Ok(Verdict::NotPlain) => Err(status(ErrorKind::Internal, "a result was not settled")),
         Err(error) => match &error {
             Refused::Failed(inner) if !inner.is_unavailable() => {
                 Ok((ResultVerdict::Invalid, refused(&error).message().to_owned()))

@@ -42,14 +42,17 @@ impl TaskAtHand {
         }
     }
 
-    /// What a step carries that depends on `parent` alone, whose result has just been taken.
+    /// What a step carries that needs the result of `parent` alone, which has just been taken.
     pub fn content_after(
         &self,
         step: Ordinal,
         parent: Ordinal,
         result: &v1::Payload,
     ) -> Option<Content> {
-        if self.template.step(step)?.dependencies != [parent] {
+        // Looked at first: most steps are refused by it, and what a step carries may take a while to find.
+        if self.template.step(step)?.dependencies != [parent]
+            || self.template.dependency_results(step) != [parent]
+        {
             return None;
         }
         let mut content = self.carried.get()?.clone();

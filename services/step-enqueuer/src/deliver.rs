@@ -129,9 +129,11 @@ impl Deliveries {
         started: &[(Started, Match)],
     ) -> Result<HashMap<Uuid, Content>, StoreError> {
         let unknown = started.iter().filter(|(_, found)| found.content.is_none());
-        // Without a declaration, it cannot be delivered anyway.
-        let unknown: Vec<(Held, &Step)> =
-            unknown.filter_map(|(started, found)| Some((started.held, found.step()?))).collect();
+        let carried = |(started, found): &(Started, Match)| {
+            let ordinal = Ordinal(started.held.ordinal);
+            (started.held, found.task.template.dependency_results(ordinal))
+        };
+        let unknown: Vec<(Held, Vec<Ordinal>)> = unknown.map(carried).collect();
         if unknown.is_empty() {
             return Ok(HashMap::new());
         }

@@ -51,5 +51,5 @@ pub async fn read(
     let items = store.read_ready_steps(i32::try_from(batch).unwrap_or(i32::MAX)).await?;
     let full = items.len() == batch;
     let items = items.into_iter().map(|item| (item.message_id, item)).collect();
-    Ok(work_off(store, QUEUE, items, steps).await? && full)
+    Ok(work_off(store, QUEUE, items, steps).await?.all_well && full)
 }

@@ -154,6 +154,7 @@ fn of(verdict: Verdict) -> ResultVerdict {
         Verdict::Committed => ResultVerdict::Committed,
         Verdict::Duplicate => ResultVerdict::Duplicate,
         Verdict::LeaseLost => ResultVerdict::LeaseLost,
+        Verdict::NotPlain => unreachable!("a result is queued whatever its step is"),
     }
 }
 

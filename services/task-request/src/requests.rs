@@ -159,8 +159,8 @@ impl Requests {
             tracestate: message.header("tracestate").to_owned(),
         };
         let task = resolve::request(&found, asked, trace).map_err(|invalid| {
-            let (path, what) = &invalid.violations()[0];
-            Bad::Message(format!("{path}: {what}"))
+            let all = invalid.violations().iter().map(|(path, what)| format!("{path}: {what}"));
+            Bad::Message(all.collect::<Vec<_>>().join("; "))
         })?;
         Ok((found.name, NewTask { message_id: Some(message.id), ..task }))
     }

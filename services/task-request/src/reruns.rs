@@ -12,7 +12,10 @@ use tasker_store::{Payload, ReadyStep, Rerun, StoreError, ToRerun};
 use tasker_trace::TraceContext;
 use tonic::Status;
 
-use crate::{backlog::Backlog, resolve::MAX_REQUEST_ID};
+use crate::{
+    backlog::Backlog,
+    resolve::{self, MAX_REQUEST_ID},
+};
 
 /// How often a request is tried while its repeat is worked off at the same moment.
 const TRIES: u32 = 3;
@@ -37,6 +40,9 @@ impl Reruns {
         let Some((from, _)) = from else {
             return Err(status::not_found("step", &format!("{task_id}/{from_step}")));
         };
+        if let Some(context) = &item.context {
+            resolve::fits(&template, &context.content_type, &context.data)?;
+        }
         self.backlog.admit(&template.namespace)?;
         let item = ToRerun { from, ..item };
         match self.try_to(&item, &template).await.map_err(|error| self.failed(&error))? {

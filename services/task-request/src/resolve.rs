@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tasker_api::{Invalid, field, status, v1};
-use tasker_domain::{TaskId, Template, TemplateId, identity, identity::Identity, json};
+use tasker_domain::{
+    TaskId, Template, TemplateId, identity, identity::Identity, json, template::Violation,
+};
 use tasker_stage::{Database, store_error};
 use tasker_store::{NewTask, Payload, TemplateName};
 use tasker_trace::TraceContext;
@@ -66,7 +68,7 @@ pub async fn template(
     }
 }
 
-/// Makes a task of a request.
+/// Makes a task of a request, whose context is what the template asks for.
 pub fn request(
     found: &Found,
     request: v1::CreateTaskRequest,
@@ -83,6 +85,9 @@ pub fn request(
     let reason = invalid.take(field::text("reason", request.reason, MAX_REASON));
     if !PRIORITIES.contains(&request.priority) {
         invalid.add("priority", format!("{}: give -100 to 100", request.priority));
+    }
+    if let Some(context) = &context {
+        invalid.take(fits(&found.template, &context.content_type, &context.data));
     }
     let identity = match (&context, &key) {
         (Some(context), Some(key)) => {
@@ -115,6 +120,24 @@ pub fn request(
         traceparent: trace.traceparent,
         tracestate: trace.tracestate,
     })
+}
+
+/// Whether the context is what the template's schema says: if not, everything that is wrong with it.
+pub fn fits(template: &Template, content_type: &str, data: &[u8]) -> Result<(), Invalid> {
+    let Some(schema) = &template.input_schema else { return Ok(()) };
+    let mut invalid = Invalid::new().because("INPUT_SCHEMA_VIOLATION");
+    if !field::is_json(content_type) {
+        invalid
+            .add("context.content_type", "this template has a schema for its context: send JSON");
+        return Err(invalid);
+    }
+    let found = schema.violations("context", data).map_err(|error| {
+        Invalid::field("context.data", error.to_string()).because("PAYLOAD_MALFORMED")
+    })?;
+    for Violation { path, description } in found {
+        invalid.add(path, description);
+    }
+    invalid.check()
 }
 
 /// What the template's strategy makes of the context and the caller's key.

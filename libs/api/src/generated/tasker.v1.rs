@@ -77,7 +77,8 @@ pub struct StepOutcome {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepError {
     /// For programs, for example `card_declined`; `LEASE_EXPIRED`, `STEP_TIMED_OUT`, `DELIVERY_TOO_LARGE`
-    /// and `TASK_CORRUPT` come from the engine.
+    /// and `TASK_CORRUPT` come from the engine, as do `RESULT_SCHEMA_VIOLATION` and `EVENT_SCHEMA_VIOLATION`:
+    /// the result is not what the template's schema says, and is not kept.
     /// At most 200 bytes.
     #[prost(string, tag = "1")]
     pub r#type: ::prost::alloc::string::String,
@@ -629,8 +630,9 @@ pub mod task_service_client {
         ///
         /// NOT_FOUND: no such template or version. ALREADY_EXISTS: the template's identity strategy says that
         /// this task was submitted before; `ErrorInfo.metadata["task_id"]` names it.
-        /// INVALID_ARGUMENT: `BadRequest` names the field. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the
-        /// same `request_id` after the time in `RetryInfo`.
+        /// INVALID_ARGUMENT: `BadRequest` names the field; with the reason INPUT_SCHEMA_VIOLATION, the context is not
+        /// what the template's schema says, and each field is a place in it, such as `context.lines[0].price`.
+        /// UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the same `request_id` after the time in `RetryInfo`.
         pub async fn create_task(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateTaskRequest>,
@@ -896,8 +898,9 @@ pub mod task_service_server {
         ///
         /// NOT_FOUND: no such template or version. ALREADY_EXISTS: the template's identity strategy says that
         /// this task was submitted before; `ErrorInfo.metadata["task_id"]` names it.
-        /// INVALID_ARGUMENT: `BadRequest` names the field. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the
-        /// same `request_id` after the time in `RetryInfo`.
+        /// INVALID_ARGUMENT: `BadRequest` names the field; with the reason INPUT_SCHEMA_VIOLATION, the context is not
+        /// what the template's schema says, and each field is a place in it, such as `context.lines[0].price`.
+        /// UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the same `request_id` after the time in `RetryInfo`.
         async fn create_task(
             &self,
             request: tonic::Request<super::CreateTaskRequest>,
@@ -1681,7 +1684,8 @@ pub struct Delivery {
     /// What the task was submitted with.
     #[prost(message, optional, tag = "9")]
     pub context: ::core::option::Option<Payload>,
-    /// Results of the steps it depends on, by step name.
+    /// Results of the steps it depends on, by step name; of all steps before it, where the template says so
+    /// (`dependency_results: ancestors`).
     #[prost(btree_map = "string, message", tag = "10")]
     pub dependency_results: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -2425,6 +2429,406 @@ pub mod worker_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "tasker.v1.WorkerService";
     impl<T> tonic::server::NamedService for WorkerServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscribeEventsRequest {
+    /// A name in which `*` stands for any one part, and `**` at the end for all further parts: `orders.*` is
+    /// `orders.paid`, and `orders.**` is `orders.paid.late`, too. Empty: all events. At most 256 bytes.
+    #[prost(string, tag = "1")]
+    pub pattern: ::prost::alloc::string::String,
+    /// Empty: all.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscribeEventsResponse {
+    #[prost(oneof = "subscribe_events_response::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<subscribe_events_response::Message>,
+}
+/// Nested message and enum types in `SubscribeEventsResponse`.
+pub mod subscribe_events_response {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        #[prost(message, tag = "1")]
+        Event(super::DomainEvent),
+        #[prost(message, tag = "2")]
+        Missed(super::EventsMissed),
+    }
+}
+/// A step has ended, and its template wants it known.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DomainEvent {
+    /// A UUIDv7, the same on every way the event takes.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// As the template declares it.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub template: ::core::option::Option<TemplateRef>,
+    #[prost(string, tag = "5")]
+    pub step_name: ::prost::alloc::string::String,
+    /// Which attempt ended the step.
+    #[prost(int32, tag = "6")]
+    pub attempt: i32,
+    #[prost(message, optional, tag = "7")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Of the task. May be empty.
+    #[prost(string, tag = "10")]
+    pub correlation_id: ::prost::alloc::string::String,
+    /// The span that took the result.
+    #[prost(message, optional, tag = "11")]
+    pub trace: ::core::option::Option<TraceContext>,
+    #[prost(oneof = "domain_event::Outcome", tags = "8, 9")]
+    pub outcome: ::core::option::Option<domain_event::Outcome>,
+}
+/// Nested message and enum types in `DomainEvent`.
+pub mod domain_event {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Outcome {
+        /// The step is complete: its result.
+        #[prost(message, tag = "8")]
+        Success(super::Payload),
+        /// The step has failed for good.
+        #[prost(message, tag = "9")]
+        Failure(super::StepError),
+    }
+}
+/// Events that are not told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventsMissed {
+    /// How many at least. Those that were meant for others may be counted, too. 0: nobody knows.
+    #[prost(int64, tag = "1")]
+    pub count: i64,
+}
+/// Generated client implementations.
+pub mod event_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Where clients hear of the domain events that steps publish when they end.
+    ///
+    /// For events whose delivery is `fast` or `broadcast`. Those that are `durable` or `broadcast` are messages
+    /// of the queue `<namespace>_domain_events`, sent in the commit that takes the step's result.
+    #[derive(Debug, Clone)]
+    pub struct EventServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl EventServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> EventServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> EventServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            EventServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Streams events as they are published, from whichever replica, until the client ends the call.
+        ///
+        /// Best effort: what is published while the client is away is not told. A client that is slow, or was cut
+        /// off from what others publish, is told that it missed some. The answer's headers say that it listens.
+        ///
+        /// INVALID_ARGUMENT: the pattern is none. RESOURCE_EXHAUSTED: too many listen. UNAVAILABLE: connect again.
+        pub async fn subscribe_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SubscribeEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SubscribeEventsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.EventService/SubscribeEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.EventService", "SubscribeEvents"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod event_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with EventServiceServer.
+    #[async_trait]
+    pub trait EventService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the SubscribeEvents method.
+        type SubscribeEventsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SubscribeEventsResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Streams events as they are published, from whichever replica, until the client ends the call.
+        ///
+        /// Best effort: what is published while the client is away is not told. A client that is slow, or was cut
+        /// off from what others publish, is told that it missed some. The answer's headers say that it listens.
+        ///
+        /// INVALID_ARGUMENT: the pattern is none. RESOURCE_EXHAUSTED: too many listen. UNAVAILABLE: connect again.
+        async fn subscribe_events(
+            &self,
+            request: tonic::Request<super::SubscribeEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::SubscribeEventsStream>,
+            tonic::Status,
+        >;
+    }
+    /// Where clients hear of the domain events that steps publish when they end.
+    ///
+    /// For events whose delivery is `fast` or `broadcast`. Those that are `durable` or `broadcast` are messages
+    /// of the queue `<namespace>_domain_events`, sent in the commit that takes the step's result.
+    #[derive(Debug)]
+    pub struct EventServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> EventServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for EventServiceServer<T>
+    where
+        T: EventService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tasker.v1.EventService/SubscribeEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct SubscribeEventsSvc<T: EventService>(pub Arc<T>);
+                    impl<
+                        T: EventService,
+                    > tonic::server::ServerStreamingService<
+                        super::SubscribeEventsRequest,
+                    > for SubscribeEventsSvc<T> {
+                        type Response = super::SubscribeEventsResponse;
+                        type ResponseStream = T::SubscribeEventsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SubscribeEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventService>::subscribe_events(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SubscribeEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for EventServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tasker.v1.EventService";
+    impl<T> tonic::server::NamedService for EventServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

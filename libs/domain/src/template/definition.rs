@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{MAX_YAML_BYTES, Violation, environments::Environments};
+use super::{DependencyResults, MAX_YAML_BYTES, Violation, environments::Environments, event};
 use crate::{back_off::Strategy, identity::Identity};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub(super) struct Definition {
     pub(super) metadata: Map<String, Value>,
     #[serde(default)]
     pub(super) identity: Identity,
+    // What is newer than the first templates is left out where it says nothing: their digests stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) input_schema: Option<Value>,
     pub(super) steps: Vec<Step>,
     // A field that is not used is not written: the digest is of what the definition says.
     #[serde(default, skip_serializing_if = "Environments::is_empty")]
@@ -37,6 +40,12 @@ pub(super) struct Step {
     pub(super) timeout_seconds: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) queue: Option<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) dependency_results: DependencyResults,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) result_schema: Option<Value>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) publishes_events: Vec<event::Declared>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,6 +82,10 @@ impl Default for Retry {
 
 fn five_minutes() -> u64 {
     300
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Definition {

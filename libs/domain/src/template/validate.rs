@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use semver::Version;
 use serde_json::Value;
 
-use super::{MAX_STEPS, Step, Template, Violation, definition};
+use super::{Event, MAX_STEPS, Schema, Step, Template, Violation, definition, event};
 use crate::{back_off::BackOff, graph, id::Ordinal};
 
 const MAX_TIMEOUT_SECONDS: u64 = 30 * 24 * 60 * 60;
@@ -27,8 +27,11 @@ pub(super) fn validate(
     if definition.steps.len() > MAX_STEPS {
         found.add("steps", format!("{} steps: at most {MAX_STEPS}", definition.steps.len()));
     }
-    for (index, step) in definition.steps.iter().enumerate() {
+    let input_schema = found.schema("input_schema", definition.input_schema.as_ref());
+    let mut results = Vec::with_capacity(definition.steps.len());
+    for (index, step) in definition.steps.iter_mut().enumerate() {
         found.step(&format!("steps[{index}]"), step);
+        results.push(found.result(index, step));
     }
     let dependencies = found.dependencies(&definition.steps);
     if found.0.is_empty() {
@@ -56,7 +59,8 @@ pub(super) fn validate(
         description: definition.description,
         metadata: Value::Object(definition.metadata),
         identity: definition.identity,
-        steps: in_order(&definition.namespace, definition.steps, &dependencies, &order),
+        input_schema,
+        steps: in_order(&definition.namespace, definition.steps, results, &dependencies, &order),
         namespace: definition.namespace,
         digest,
     })
@@ -66,6 +70,7 @@ pub(super) fn validate(
 fn in_order(
     namespace: &str,
     steps: Vec<definition::Step>,
+    results: Vec<OfResult>,
     dependencies: &[Vec<usize>],
     order: &[usize],
 ) -> Vec<Step> {
@@ -73,12 +78,12 @@ fn in_order(
     for (ordinal, index) in (0..).map(Ordinal).zip(order) {
         place[*index] = ordinal;
     }
-    let mut steps: Vec<Option<definition::Step>> = steps.into_iter().map(Some).collect();
+    let mut steps: Vec<Option<_>> = steps.into_iter().zip(results).map(Some).collect();
     let taken = order.iter().map(|index| {
-        let step = steps[*index].take().expect("an order names each step once");
+        let (step, result) = steps[*index].take().expect("an order names each step once");
         let mut parents: Vec<Ordinal> = dependencies[*index].iter().map(|n| place[*n]).collect();
         parents.sort();
-        compile(namespace, step, parents)
+        compile(namespace, step, result, parents)
     });
     let mut ordered: Vec<Step> = taken.collect();
     for (child, index) in (0..).map(Ordinal).zip(order) {
@@ -90,7 +95,12 @@ fn in_order(
     ordered
 }
 
-fn compile(namespace: &str, step: definition::Step, dependencies: Vec<Ordinal>) -> Step {
+fn compile(
+    namespace: &str,
+    step: definition::Step,
+    result: OfResult,
+    dependencies: Vec<Ordinal>,
+) -> Step {
     let retry = step.retry;
     Step {
         name: step.name,
@@ -108,7 +118,16 @@ fn compile(namespace: &str, step: definition::Step, dependencies: Vec<Ordinal>) 
         },
         timeout: Duration::from_secs(step.timeout_seconds),
         queue: step.queue.unwrap_or_else(|| namespace.to_owned()),
+        dependency_results: step.dependency_results,
+        result_schema: result.schema,
+        events: result.events,
     }
+}
+
+/// What a step declares of its result, compiled.
+struct OfResult {
+    schema: Option<Schema>,
+    events: Vec<Event>,
 }
 
 #[derive(Default)]
@@ -168,6 +187,24 @@ impl Violations {
         if retry.backoff_base_ms > retry.max_backoff_ms {
             let what = format!("more than max_backoff_ms, which is {}", retry.max_backoff_ms);
             self.add(at("retry.backoff_base_ms"), what);
+        }
+    }
+
+    fn result(&mut self, index: usize, step: &mut definition::Step) -> OfResult {
+        let at = |field: &str| format!("steps[{index}].{field}");
+        let schema = self.schema(&at("result_schema"), step.result_schema.as_ref());
+        let events = std::mem::take(&mut step.publishes_events);
+        let events = event::compile(&at("publishes_events"), events, &mut self.0);
+        OfResult { schema, events }
+    }
+
+    fn schema(&mut self, path: &str, declared: Option<&Value>) -> Option<Schema> {
+        match Schema::compile(path, declared?) {
+            Ok(schema) => Some(schema),
+            Err(violation) => {
+                self.0.push(violation);
+                None
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 -- Ends steps well: EnqueueForOrchestration, Complete for workers that still hold them, Complete for
 -- results that were queued. Unlocks their children and moves their tasks. A child for which a result
 -- brings a place at a worker begins there at once: Enqueue, Start; the others are sent as ready.
--- Names each step once: a twin waits for the next batch. Returns a verdict each, what was started, and
--- the messages sent.
+-- What is not plain is left alone but on the long way. Names each step once: a twin waits for the next
+-- batch. Returns a verdict each, what was started, and the messages sent.
 WITH item AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::bytea[], $7::jsonb[],
@@ -15,11 +15,14 @@ WITH item AS MATERIALIZED (
     )
 ), taken AS (
     DELETE FROM pgmq.q_orchestration_step_results AS message
-    USING item WHERE message.msg_id = item.message_id
+    USING item WHERE message.msg_id = item.message_id AND ($12 OR coalesce((
+        SELECT plain FROM steps WHERE (steps.task_id, steps.ordinal) = (item.task_id, item.ordinal)
+    ), true))
     RETURNING message.msg_id
 ), judged AS (
     -- Judged under the locks. The delivery is the fence: a worker presumed lost comes with an old one.
     SELECT item.*, tasks.template_id, CASE
+        WHEN NOT (plain OR $12) THEN 'not_plain'
         WHEN message_id IS NULL AND steps.delivery_id = item.delivery_id
             AND step_state_after(steps.state, 'EnqueueForOrchestration') IS NOT NULL
             AND task_state_after(tasks.state, 'StepCompleted') IS NOT NULL THEN 'committed'

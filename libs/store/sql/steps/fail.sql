@@ -1,6 +1,8 @@
 -- Judges failures. What may be tried again waits for its back-off: WaitForRetry; the rest has failed
 -- for good: Fail. Before it EnqueueAsErrorForOrchestration, for workers that still hold their steps.
--- Names each step once: a twin waits for the next batch. Returns a verdict each, and the messages sent.
+-- What is not plain is left alone but on the long way, where a good result may be a failure, too: Fail for
+-- one that was queued as good. Names each step once: a twin waits for the next batch. Returns a verdict
+-- each, and the messages sent.
 WITH item AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::text[], $7::boolean[],
@@ -11,20 +13,25 @@ WITH item AS MATERIALIZED (
     )
 ), taken AS (
     DELETE FROM pgmq.q_orchestration_step_results AS message
-    USING item WHERE message.msg_id = item.message_id
+    USING item WHERE message.msg_id = item.message_id AND ($12 OR coalesce((
+        SELECT plain FROM steps WHERE (steps.task_id, steps.ordinal) = (item.task_id, item.ordinal)
+    ), true))
     RETURNING message.msg_id
 ), judged AS (
     SELECT item.*, CASE
+        WHEN NOT (plain OR $12) THEN 'not_plain'
         WHEN message_id IS NULL AND steps.delivery_id = item.delivery_id
             AND step_state_after(steps.state, 'EnqueueAsErrorForOrchestration') IS NOT NULL
             AND task_state_after(tasks.state, 'StepFailed') IS NOT NULL THEN 'committed'
         WHEN message_id IN (SELECT msg_id FROM taken) AND steps.accepted_delivery_id = item.delivery_id
-            AND step_state_after(steps.state, 'WaitForRetry') IS NOT NULL
+            AND (step_state_after(steps.state, 'WaitForRetry') IS NOT NULL
+                OR $12 AND NOT item.retryable AND steps.state = 'enqueued_for_orchestration')
             AND task_state_after(tasks.state, 'StepFailed') IS NOT NULL THEN 'committed'
         WHEN steps.accepted_delivery_id = item.delivery_id THEN 'duplicate'
         ELSE 'lease_lost'
     END AS verdict,
-    item.retryable AND steps.attempt < steps.max_attempts AS again
+    item.retryable AND steps.attempt < steps.max_attempts AS again,
+    message_id IS NOT NULL AND steps.state <> 'enqueued_for_orchestration' AS stored
     FROM item JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
 ), failed AS (
@@ -43,12 +50,12 @@ WITH item AS MATERIALIZED (
     WHERE (steps.task_id, steps.ordinal) = (judged.task_id, judged.ordinal)
       AND judged.verdict = 'committed'
     RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, steps.retry_at, judged.again,
-        judged.message_id, judged.error_type, judged.error_message, judged.retryable,
+        judged.stored, judged.message_id, judged.error_type, judged.error_message, judged.retryable,
         judged.worker_id, judged.traceparent
 ), recorded AS (
     INSERT INTO step_results (task_id, ordinal, attempt, error_type, error_message, retryable)
     SELECT task_id, ordinal, attempt, error_type, error_message, retryable
-    FROM failed WHERE message_id IS NULL
+    FROM failed WHERE NOT stored
     ON CONFLICT (task_id, ordinal) DO UPDATE
     SET attempt = EXCLUDED.attempt, content_type = NULL, data = NULL, metadata = NULL,
         error_type = EXCLUDED.error_type, error_message = EXCLUDED.error_message,

@@ -59,13 +59,13 @@ WITH item AS MATERIALIZED (
     INSERT INTO task_search (task_id, namespace, name, version, correlation_id)
     SELECT task_id, namespace, name, version, correlation_id FROM item WHERE verdict = 'born'
 ), step AS MATERIALIZED (
-    SELECT task_id, ordinal, template_steps.name, dependencies, max_attempts,
+    SELECT task_id, ordinal, template_steps.name, dependencies, max_attempts, plain,
         namespace, template_id, priority, traceparent
     FROM item JOIN template_steps USING (template_id)
     WHERE verdict = 'born'
 ), laid_out AS (
-    INSERT INTO steps (task_id, ordinal, name, unmet_dependencies, max_attempts)
-    SELECT task_id, ordinal, name, dependencies, max_attempts FROM step
+    INSERT INTO steps (task_id, ordinal, name, unmet_dependencies, max_attempts, plain)
+    SELECT task_id, ordinal, name, dependencies, max_attempts, plain FROM step
 ), history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id,

@@ -25,13 +25,13 @@ WITH born AS (
 ), linked AS (
     INSERT INTO task_reruns (task_id, rerun_of, from_step) VALUES ($2, $1, $14)
 ), step AS MATERIALIZED (
-    SELECT ordinal, name, max_attempts, kept, unmet
+    SELECT ordinal, name, max_attempts, plain, kept, unmet
     FROM unnest($8::integer[], $9::text[]::step_state[], $10::integer[]) AS step (ordinal, kept, unmet)
     JOIN template_steps USING (ordinal)
     WHERE template_id = (SELECT template_id FROM born)
 ), laid_out AS (
-    INSERT INTO steps (task_id, ordinal, name, state, unmet_dependencies, max_attempts)
-    SELECT $2, ordinal, name, coalesce(kept, 'pending'), unmet, max_attempts FROM step
+    INSERT INTO steps (task_id, ordinal, name, state, unmet_dependencies, max_attempts, plain)
+    SELECT $2, ordinal, name, coalesce(kept, 'pending'), unmet, max_attempts, plain FROM step
 ), copied AS (
     INSERT INTO step_results (task_id, ordinal, attempt, content_type, data, metadata)
     SELECT $2, ordinal, attempt, content_type, data, result.metadata

@@ -7,11 +7,13 @@ WITH registered AS (
     ON CONFLICT (namespace, name, version) DO NOTHING
     RETURNING template_id
 ), steps AS (
-    INSERT INTO template_steps (template_id, ordinal, name, callable, queue, max_attempts, dependencies)
-    SELECT template_id, ordinal, name, callable, nullif(queue, $2), max_attempts, dependencies
+    INSERT INTO template_steps (template_id, ordinal, name, callable, queue, max_attempts, dependencies,
+        plain)
+    SELECT template_id, ordinal, name, callable, nullif(queue, $2), max_attempts, dependencies, plain
     FROM registered
-    CROSS JOIN unnest($11::integer[], $12::text[], $13::text[], $14::text[], $15::integer[], $16::integer[])
-        AS step (ordinal, name, callable, queue, max_attempts, dependencies)
+    CROSS JOIN unnest(
+        $11::integer[], $12::text[], $13::text[], $14::text[], $15::integer[], $16::integer[], $19::boolean[]
+    ) AS step (ordinal, name, callable, queue, max_attempts, dependencies, plain)
 ), dependencies AS (
     INSERT INTO template_dependencies (template_id, parent, child)
     SELECT template_id, parent, child

@@ -1,12 +1,13 @@
 //! Good results are taken.
 
 use serde_json::{Map, Value, json};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     Finalization, Payload, QueuedResult, ReadyStep, Store, StoreError,
     messages::sent,
-    steps::{Held, Verdict, Verdicts, start::Started},
+    steps::{Held, Verdict, Verdicts, Way, start::Started},
 };
 
 /// A good result to judge.
@@ -58,6 +59,7 @@ pub struct Judged {
 
 impl Store {
     /// Completes steps, unlocks their children, and moves their tasks. Each step at most once a batch.
+    /// Steps that are not plain are left alone.
     ///
     /// # Errors
     /// Nothing was done.
@@ -66,76 +68,9 @@ impl Store {
         items: &[Completion],
         actor: &str,
     ) -> Result<Judged, StoreError> {
-        let message_ids: Vec<Option<i64>> = items.iter().map(|item| item.message_id).collect();
-        let task_ids: Vec<Uuid> = items.iter().map(|item| item.held.task_id).collect();
-        let ordinals: Vec<i32> = items.iter().map(|item| item.held.ordinal).collect();
-        let deliveries: Vec<Uuid> = items.iter().map(|item| item.held.delivery_id).collect();
-        let types: Vec<String> =
-            items.iter().map(|item| item.payload.content_type.clone()).collect();
-        let data: Vec<&[u8]> = items.iter().map(|item| item.payload.data.as_ref()).collect();
-        let metadata: Vec<Option<Value>> =
-            items.iter().map(|item| item.payload.metadata_column()).collect();
-        let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
-        let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
-        let places: Vec<Option<Value>> = items.iter().map(places).collect();
         let mut line = self.durable_lines.take().await?;
-        let rows = sqlx::query_file!(
-            "sql/steps/complete.sql",
-            &message_ids as &[Option<i64>],
-            &task_ids,
-            &ordinals,
-            &deliveries,
-            &types,
-            &data as &[&[u8]],
-            &metadata as &[Option<Value>],
-            &workers,
-            &traces,
-            actor,
-            &places as &[Option<Value>]
-        )
-        .fetch_all(&mut *line)
-        .await;
-        let rows = line.done(rows)?;
-        let mut verdicts = Verdicts::of(items.len());
-        let mut judged = Judged::default();
-        for row in rows {
-            match row.kind.as_str() {
-                "verdict" => verdicts.put(row.position, row.verdict.as_deref())?,
-                "started" => {
-                    if let (
-                        Some(task_id),
-                        Some(ordinal),
-                        Some(delivery_id),
-                        Some(name),
-                        Some(attempt),
-                        Some(max_attempts),
-                    ) = (
-                        row.task_id,
-                        row.ordinal,
-                        row.delivery_id,
-                        row.name,
-                        row.attempt,
-                        row.max_attempts,
-                    ) {
-                        let held = Held { task_id, ordinal, delivery_id };
-                        judged.started.push(Started { held, name, attempt, max_attempts });
-                    }
-                }
-                "ready" => {
-                    judged.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?);
-                }
-                "finalization" => {
-                    judged.finalizations.push(sent(
-                        row.message_id,
-                        row.message,
-                        row.headers.as_ref(),
-                    )?);
-                }
-                _ => judged.watched.extend(row.task_id),
-            }
-        }
-        judged.verdicts = verdicts.0;
-        Ok(judged)
+        let rows = complete(&mut line, items, actor, Way::Fast).await;
+        judged(line.done(rows)?, items.len())
     }
 
     /// Reads results that wait to be judged, and hides them from others for a while.
@@ -146,6 +81,98 @@ impl Store {
     pub async fn read_queued_results(&self, count: i32) -> Result<Vec<QueuedResult>, StoreError> {
         self.read_queue("orchestration_step_results", count).await
     }
+}
+
+/// What the statement says.
+pub(crate) struct Row {
+    kind: String,
+    position: Option<i64>,
+    verdict: Option<String>,
+    message_id: Option<i64>,
+    message: Option<Value>,
+    headers: Option<Value>,
+    task_id: Option<Uuid>,
+    ordinal: Option<i32>,
+    delivery_id: Option<Uuid>,
+    name: Option<String>,
+    attempt: Option<i32>,
+    max_attempts: Option<i32>,
+}
+
+pub(crate) async fn complete(
+    connection: &mut PgConnection,
+    items: &[Completion],
+    actor: &str,
+    way: Way,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let message_ids: Vec<Option<i64>> = items.iter().map(|item| item.message_id).collect();
+    let task_ids: Vec<Uuid> = items.iter().map(|item| item.held.task_id).collect();
+    let ordinals: Vec<i32> = items.iter().map(|item| item.held.ordinal).collect();
+    let deliveries: Vec<Uuid> = items.iter().map(|item| item.held.delivery_id).collect();
+    let types: Vec<String> = items.iter().map(|item| item.payload.content_type.clone()).collect();
+    let data: Vec<&[u8]> = items.iter().map(|item| item.payload.data.as_ref()).collect();
+    let metadata: Vec<Option<Value>> =
+        items.iter().map(|item| item.payload.metadata_column()).collect();
+    let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
+    let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+    let places: Vec<Option<Value>> = items.iter().map(places).collect();
+    sqlx::query_file_as!(
+        Row,
+        "sql/steps/complete.sql",
+        &message_ids as &[Option<i64>],
+        &task_ids,
+        &ordinals,
+        &deliveries,
+        &types,
+        &data as &[&[u8]],
+        &metadata as &[Option<Value>],
+        &workers,
+        &traces,
+        actor,
+        &places as &[Option<Value>],
+        way.is_long()
+    )
+    .fetch_all(connection)
+    .await
+}
+
+pub(crate) fn judged(rows: Vec<Row>, items: usize) -> Result<Judged, StoreError> {
+    let mut verdicts = Verdicts::of(items);
+    let mut judged = Judged::default();
+    for row in rows {
+        match row.kind.as_str() {
+            "verdict" => verdicts.put(row.position, row.verdict.as_deref())?,
+            "started" => {
+                if let (
+                    Some(task_id),
+                    Some(ordinal),
+                    Some(delivery_id),
+                    Some(name),
+                    Some(attempt),
+                    Some(max_attempts),
+                ) = (
+                    row.task_id,
+                    row.ordinal,
+                    row.delivery_id,
+                    row.name,
+                    row.attempt,
+                    row.max_attempts,
+                ) {
+                    let held = Held { task_id, ordinal, delivery_id };
+                    judged.started.push(Started { held, name, attempt, max_attempts });
+                }
+            }
+            "ready" => {
+                judged.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?);
+            }
+            "finalization" => {
+                judged.finalizations.push(sent(row.message_id, row.message, row.headers.as_ref())?);
+            }
+            _ => judged.watched.extend(row.task_id),
+        }
+    }
+    judged.verdicts = verdicts.0;
+    Ok(judged)
 }
 
 /// Places as the statement reads them: by step, delivery, session and timeout.

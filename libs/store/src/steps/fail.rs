@@ -1,11 +1,13 @@
 //! Failures are judged.
 
+use serde_json::Value;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
     messages::sent,
-    steps::{Held, Verdicts, complete::Judged},
+    steps::{Held, Verdicts, Way, complete::Judged},
 };
 
 /// A failure to judge.
@@ -31,56 +33,77 @@ pub struct Failure {
 
 impl Store {
     /// Has steps wait for another attempt, or fail for good, and moves their tasks. Each step at most
-    /// once a batch.
+    /// once a batch. Steps that are not plain are left alone.
     ///
     /// # Errors
     /// Nothing was done.
     pub async fn fail_steps(&self, items: &[Failure], actor: &str) -> Result<Judged, StoreError> {
-        let message_ids: Vec<Option<i64>> = items.iter().map(|item| item.message_id).collect();
-        let task_ids: Vec<Uuid> = items.iter().map(|item| item.held.task_id).collect();
-        let ordinals: Vec<i32> = items.iter().map(|item| item.held.ordinal).collect();
-        let deliveries: Vec<Uuid> = items.iter().map(|item| item.held.delivery_id).collect();
-        let types: Vec<String> = items.iter().map(|item| item.error_type.clone()).collect();
-        let messages: Vec<String> = items.iter().map(|item| item.error_message.clone()).collect();
-        let retryable: Vec<bool> = items.iter().map(|item| item.retryable).collect();
-        let waits: Vec<i64> = items.iter().map(|item| item.wait_ms).collect();
-        let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
-        let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
         let mut line = self.durable_lines.take().await?;
-        let rows = sqlx::query_file!(
-            "sql/steps/fail.sql",
-            &message_ids as &[Option<i64>],
-            &task_ids,
-            &ordinals,
-            &deliveries,
-            &types,
-            &messages,
-            &retryable,
-            &waits,
-            &workers,
-            &traces,
-            actor
-        )
-        .fetch_all(&mut *line)
-        .await;
-        let rows = line.done(rows)?;
-        let mut verdicts = Verdicts::of(items.len());
-        let mut judged = Judged::default();
-        for row in rows {
-            match row.kind.as_str() {
-                "verdict" => verdicts.put(row.position, row.verdict.as_deref())?,
-                "finalization" => {
-                    judged.finalizations.push(sent(
-                        row.message_id,
-                        row.message,
-                        row.headers.as_ref(),
-                    )?);
-                }
-                "retry" => judged.retries = true,
-                _ => judged.watched.extend(row.task_id),
-            }
-        }
-        judged.verdicts = verdicts.0;
-        Ok(judged)
+        let rows = fail(&mut line, items, actor, Way::Fast).await;
+        judged(line.done(rows)?, items.len())
     }
+}
+
+/// What the statement says.
+pub(crate) struct Row {
+    kind: String,
+    position: Option<i64>,
+    verdict: Option<String>,
+    message_id: Option<i64>,
+    message: Option<Value>,
+    headers: Option<Value>,
+    task_id: Option<Uuid>,
+}
+
+pub(crate) async fn fail(
+    connection: &mut PgConnection,
+    items: &[Failure],
+    actor: &str,
+    way: Way,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let message_ids: Vec<Option<i64>> = items.iter().map(|item| item.message_id).collect();
+    let task_ids: Vec<Uuid> = items.iter().map(|item| item.held.task_id).collect();
+    let ordinals: Vec<i32> = items.iter().map(|item| item.held.ordinal).collect();
+    let deliveries: Vec<Uuid> = items.iter().map(|item| item.held.delivery_id).collect();
+    let types: Vec<String> = items.iter().map(|item| item.error_type.clone()).collect();
+    let messages: Vec<String> = items.iter().map(|item| item.error_message.clone()).collect();
+    let retryable: Vec<bool> = items.iter().map(|item| item.retryable).collect();
+    let waits: Vec<i64> = items.iter().map(|item| item.wait_ms).collect();
+    let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
+    let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+    sqlx::query_file_as!(
+        Row,
+        "sql/steps/fail.sql",
+        &message_ids as &[Option<i64>],
+        &task_ids,
+        &ordinals,
+        &deliveries,
+        &types,
+        &messages,
+        &retryable,
+        &waits,
+        &workers,
+        &traces,
+        actor,
+        way.is_long()
+    )
+    .fetch_all(connection)
+    .await
+}
+
+pub(crate) fn judged(rows: Vec<Row>, items: usize) -> Result<Judged, StoreError> {
+    let mut verdicts = Verdicts::of(items);
+    let mut judged = Judged::default();
+    for row in rows {
+        match row.kind.as_str() {
+            "verdict" => verdicts.put(row.position, row.verdict.as_deref())?,
+            "finalization" => {
+                judged.finalizations.push(sent(row.message_id, row.message, row.headers.as_ref())?);
+            }
+            "retry" => judged.retries = true,
+            _ => judged.watched.extend(row.task_id),
+        }
+    }
+    judged.verdicts = verdicts.0;
+    Ok(judged)
 }

@@ -180,6 +180,26 @@ impl Bench {
         self.send("worker_parity_queue", &step.held).await
     }
 
+    /// As if its template asked for more than a result.
+    pub(crate) async fn make_it_not_plain(&self, step: &AStep) {
+        sqlx::query("UPDATE steps SET plain = false WHERE task_id = $1 AND ordinal = $2")
+            .bind(step.held.task_id)
+            .bind(step.held.ordinal)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn results_in_the_queue(&self) -> i64 {
+        let count = "SELECT count(*) FROM pgmq.q_orchestration_step_results";
+        sqlx::query_scalar(count).fetch_one(&self.pool).await.unwrap()
+    }
+
+    pub(crate) async fn empty_the_queue_of_results(&self) {
+        let delete = "DELETE FROM pgmq.q_orchestration_step_results";
+        sqlx::query(delete).execute(&self.pool).await.unwrap();
+    }
+
     /// Where a step stands, and the last that is remembered of it.
     pub(crate) async fn look(&self, step: &AStep) -> (StepState, Option<(Vec<String>, StepState)>) {
         let state = "SELECT state::text FROM steps WHERE task_id = $1 AND ordinal = $2";

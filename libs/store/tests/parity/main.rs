@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, PgConnection};
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId, TaskState};
-use tasker_store::{Ending, Remedy, ToEnd, ToRepair};
+use tasker_store::{Ending, Remedy, ToEnd, ToRepair, Verdict};
 use tasker_testing::TestDatabase;
 
-use crate::{bench::Bench, verb::Verb};
+use crate::{
+    bench::Bench,
+    verb::{Verb, completion, failure},
+};
 
 /// What one machine says of every pair of its states and events, as the database writes them.
 type Table = BTreeMap<(String, String), Option<String>>;
@@ -143,5 +146,29 @@ async fn moves_of_one_task_are_numbered_in_the_order_of_their_commits() {
             () = verb.apply(&bench, &step) => panic!("{verb:?} does not wait for another move of its task"),
             () = bench.somebody_waits_for(&other) => {}
         }
+    }
+}
+
+#[tokio::test]
+async fn the_fast_way_leaves_what_is_not_plain_alone_with_its_message() {
+    let bench = Bench::new().await;
+    let cases = [
+        (Verb::Complete, StepState::InProgress),
+        (Verb::CompleteQueued, StepState::EnqueuedForOrchestration),
+        (Verb::FailForGood, StepState::InProgress),
+        (Verb::FailQueuedForGood, StepState::EnqueuedAsErrorForOrchestration),
+    ];
+    for (verb, state) in cases {
+        let step = bench.a_step(verb, state).await;
+        bench.make_it_not_plain(&step).await;
+        let judged = if matches!(verb, Verb::Complete | Verb::CompleteQueued) {
+            bench.store.complete_steps(&[completion(&step)], "parity").await.unwrap()
+        } else {
+            bench.store.fail_steps(&[failure(&step, false)], "parity").await.unwrap()
+        };
+        assert_eq!(judged.verdicts, [Verdict::NotPlain], "{verb:?}");
+        assert_eq!(bench.look(&step).await, (state, None), "{verb:?}");
+        assert_eq!(bench.results_in_the_queue().await, i64::from(step.message_id.is_some()));
+        bench.empty_the_queue_of_results().await;
     }
 }

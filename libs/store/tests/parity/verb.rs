@@ -2,8 +2,8 @@
 
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId};
 use tasker_store::{
-    Completion, Expiry, Failure, Payload, Place, Remedy, ToEnd, ToEnqueue, ToQueue, ToRelease,
-    ToRepair, ToStart, WaitingStep,
+    Completion, Expiry, Failure, Payload, Place, Remedy, StoreError, ToEnd, ToEnqueue, ToLock,
+    ToQueue, ToRelease, ToRepair, ToStart, WaitingStep,
 };
 use uuid::Uuid;
 
@@ -30,6 +30,10 @@ pub(crate) enum Verb {
     FailForGood,
     FailQueuedForNow,
     FailQueuedForGood,
+    CompleteTheLongWay,
+    FailTheLongWay,
+    /// A good result that was queued, and is found to be none.
+    RefuseQueued,
     Retry,
     /// With its task.
     Cancel,
@@ -41,7 +45,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Enqueue,
         Self::EnqueueToWorker,
         Self::StartAfterParent,
@@ -56,6 +60,9 @@ impl Verb {
         Self::FailForGood,
         Self::FailQueuedForNow,
         Self::FailQueuedForGood,
+        Self::CompleteTheLongWay,
+        Self::FailTheLongWay,
+        Self::RefuseQueued,
         Self::Retry,
         Self::Cancel,
         Self::ResetForRetry,
@@ -74,12 +81,16 @@ impl Verb {
             Self::Expire => &[On::LeaseExpired],
             Self::QueueResult => &[On::EnqueueForOrchestration],
             Self::QueueFailure => &[On::EnqueueAsErrorForOrchestration],
-            Self::Complete => &[On::EnqueueForOrchestration, On::Complete],
+            Self::Complete | Self::CompleteTheLongWay => {
+                &[On::EnqueueForOrchestration, On::Complete]
+            }
             Self::CompleteQueued => &[On::Complete],
             Self::FailForNow => &[On::EnqueueAsErrorForOrchestration, On::WaitForRetry],
-            Self::FailForGood => &[On::EnqueueAsErrorForOrchestration, On::Fail],
+            Self::FailForGood | Self::FailTheLongWay => {
+                &[On::EnqueueAsErrorForOrchestration, On::Fail]
+            }
             Self::FailQueuedForNow => &[On::WaitForRetry],
-            Self::FailQueuedForGood => &[On::Fail],
+            Self::FailQueuedForGood | Self::RefuseQueued => &[On::Fail],
             Self::Retry => &[On::Retry],
             Self::Cancel => &[On::Cancel],
             Self::ResetForRetry => &[On::ResetForRetry],
@@ -97,6 +108,12 @@ impl Verb {
         if self == Self::FailQueuedForGood && state != queued {
             return None;
         }
+        if self == Self::RefuseQueued
+            && state != queued
+            && state != StepState::EnqueuedForOrchestration
+        {
+            return None;
+        }
         // Legal, but an end cancels what is open: what has failed may be reset if the task is.
         if self == Self::Cancel && state == StepState::Error {
             return None;
@@ -106,7 +123,13 @@ impl Verb {
 
     /// Whether the step's result is in the queue already.
     pub(crate) fn judges_from_the_queue(self) -> bool {
-        matches!(self, Self::CompleteQueued | Self::FailQueuedForNow | Self::FailQueuedForGood)
+        matches!(
+            self,
+            Self::CompleteQueued
+                | Self::FailQueuedForNow
+                | Self::FailQueuedForGood
+                | Self::RefuseQueued
+        )
     }
 
     /// Whether it comes to a step by another, on which that depends.
@@ -171,21 +194,16 @@ impl Verb {
                 store.complete_steps(&[item], ACTOR).await.map(drop)
             }
             Self::Complete | Self::CompleteQueued => {
-                let item = Completion {
-                    message_id: step.message_id,
-                    held: step.held,
-                    payload: payload(),
-                    worker_id: ACTOR.to_owned(),
-                    traceparent: String::new(),
-                    places: Vec::new(),
-                };
-                store.complete_steps(&[item], ACTOR).await.map(drop)
+                store.complete_steps(&[completion(step)], ACTOR).await.map(drop)
             }
             Self::FailForNow | Self::FailQueuedForNow => {
                 store.fail_steps(&[failure(step, true)], ACTOR).await.map(drop)
             }
             Self::FailForGood | Self::FailQueuedForGood => {
                 store.fail_steps(&[failure(step, false)], ACTOR).await.map(drop)
+            }
+            Self::CompleteTheLongWay | Self::FailTheLongWay | Self::RefuseQueued => {
+                self.settle(bench, step).await
             }
             Self::Retry => store.retry_steps(1_000, ACTOR).await.map(drop),
             Self::Cancel => store.end_tasks(&[to_end(step)]).await.map(drop),
@@ -204,6 +222,30 @@ impl Verb {
             }
         };
         done.unwrap_or_else(|error| panic!("{self:?}: {error:?}"));
+    }
+
+    /// As result-processor does, where more than the step is concerned.
+    async fn settle(self, bench: &Bench, step: &AStep) -> Result<(), StoreError> {
+        let mut settlement = bench.store.begin_settlement().await?;
+        let to_lock = ToLock { message_id: step.message_id, held: step.held };
+        settlement.lock(&[to_lock]).await?;
+        if self == Self::CompleteTheLongWay {
+            settlement.complete(&[completion(step)], ACTOR).await?;
+        } else {
+            settlement.fail(&[failure(step, false)], ACTOR).await?;
+        }
+        settlement.commit().await
+    }
+}
+
+pub(crate) fn completion(step: &AStep) -> Completion {
+    Completion {
+        message_id: step.message_id,
+        held: step.held,
+        payload: payload(),
+        worker_id: ACTOR.to_owned(),
+        traceparent: String::new(),
+        places: Vec::new(),
     }
 }
 
@@ -229,7 +271,7 @@ fn to_queue(step: &AStep, outcome: Result<Payload, (String, String, bool)>) -> T
     }
 }
 
-fn failure(step: &AStep, retryable: bool) -> Failure {
+pub(crate) fn failure(step: &AStep, retryable: bool) -> Failure {
     Failure {
         message_id: step.message_id,
         held: step.held,
