@@ -10,7 +10,7 @@ use tasker_client::{
         StepState, Task, TaskState, watch_task_response::Transition,
     },
 };
-use tasker_integration_tests::{Ledger, Mesh, Session, failure, success, until};
+use tasker_integration_tests::{Ledger, Mesh, Service, Session, failure, success, until};
 use tonic::Code;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -349,6 +349,34 @@ async fn what_cannot_be_repaired_says_where_it_stands(mesh: &Mesh) {
     fields.sort_unstable();
     assert_eq!(fields, ["operator", "result.data", "step_name", "task_id"]);
     succeed(&mut worker, "first").await;
+    settles(&client, &task_id, TaskState::Complete).await;
+    worker.drain().await;
+    all_is_well(&mesh.ledger().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_comes_through_although_the_stages_are_killed() {
+    let mesh = Mesh::setup().with("step_enqueuer.session_ttl", "1s").start().await;
+    let client = mesh.client();
+    let task_id = submit(&client, CHAIN).await;
+    let mut worker = session(&mesh).await;
+    fail(&mut worker, "first").await;
+    settles(&client, &task_id, TaskState::BlockedByFailures).await;
+    drop(worker);
+    // Nobody is there to tell of the step that is ready: its message waits.
+    mesh.kill(Service::StepEnqueuer, 0);
+    mesh.kill(Service::ResultProcessor, 0);
+    let reset = tokio::spawn({
+        let (client, task_id) = (client.clone(), task_id.clone());
+        async move { client.reset_step(&task_id, "first", &carol()).await }
+    });
+    mesh.restart(Service::ResultProcessor, 0).await;
+    let step = tokio::time::timeout(PATIENCE, reset).await.unwrap().unwrap().unwrap();
+    assert_eq!(step.state(), StepState::Pending);
+    mesh.restart(Service::StepEnqueuer, 0).await;
+    let mut worker = session(&mesh).await;
+    succeed(&mut worker, "first").await;
+    succeed(&mut worker, "second").await;
     settles(&client, &task_id, TaskState::Complete).await;
     worker.drain().await;
     all_is_well(&mesh.ledger().await).await;

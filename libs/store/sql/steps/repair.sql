@@ -82,14 +82,12 @@ WITH item AS MATERIALIZED (
         retryable = EXCLUDED.retryable, recorded_at = EXCLUDED.recorded_at
 ), dropped AS (
     -- A result that came and was not judged before its step was resolved: dependants run without it.
-    DELETE FROM step_results USING moved
-    WHERE step_results.task_id = ANY($1)
-      AND (step_results.task_id, step_results.ordinal) = (moved.task_id, moved.ordinal)
-      AND moved.state = 'resolved_manually' AND data IS NOT NULL
+    DELETE FROM step_results
+    WHERE task_id = ANY($1) AND data IS NOT NULL
+      AND (task_id, ordinal) IN (SELECT task_id, ordinal FROM moved WHERE state = 'resolved_manually')
 ), freed AS (
-    DELETE FROM leases USING moved
-    WHERE leases.task_id = ANY($1)
-      AND (leases.task_id, leases.ordinal) = (moved.task_id, moved.ordinal)
+    DELETE FROM leases
+    WHERE task_id = ANY($1) AND (task_id, ordinal) IN (SELECT task_id, ordinal FROM moved)
 ), history AS (
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
     SELECT task_id, ordinal, path, state, attempt, actor, reason FROM moved

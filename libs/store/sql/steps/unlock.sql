@@ -1,10 +1,11 @@
 -- Takes met dependencies off the children of steps that were settled by hand. The caller holds the tasks.
-WITH met AS (
+WITH settled AS MATERIALIZED (
+    SELECT task_id, parent, template_id
+    FROM unnest($1::uuid[], $2::integer[]) AS settled (task_id, parent) JOIN tasks USING (task_id)
+), met AS (
     -- Counted first: an UPDATE that joins a child to two parents would take off only one.
     SELECT task_id, child, count(*)::integer AS parents
-    FROM unnest($1::uuid[], $2::integer[]) AS settled (task_id, parent)
-    JOIN tasks USING (task_id)
-    JOIN template_dependencies USING (template_id, parent)
+    FROM settled JOIN template_dependencies USING (template_id, parent)
     GROUP BY task_id, child
 )
 UPDATE steps SET unmet_dependencies = unmet_dependencies - met.parents

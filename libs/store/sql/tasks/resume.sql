@@ -42,17 +42,19 @@ WITH item AS MATERIALIZED (
 ), searchable AS (
     UPDATE task_search SET rests_in = NULL, ended_at = NULL
     FROM moved WHERE task_search.task_id = moved.task_id AND rests_in IS NOT NULL
+), due AS MATERIALIZED (
+    -- By itself, so that each step is found by its whole key, and not among all of its task.
+    SELECT task_id, ordinal
+    FROM unnest($4::uuid[], $5::integer[]) AS touched (task_id, ordinal)
+    JOIN steps USING (task_id, ordinal)
+    WHERE steps.state = 'pending' AND unmet_dependencies = 0
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
         jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
             'template_id', template_id, 'priority', priority),
         jsonb_build_object('traceparent', traceparent)
-    FROM unnest($4::uuid[], $5::integer[]) AS touched (task_id, ordinal)
-    JOIN steps USING (task_id, ordinal)
-    JOIN moved USING (task_id)
-    JOIN task_details USING (task_id)
-    WHERE steps.state = 'pending' AND unmet_dependencies = 0
+    FROM due JOIN moved USING (task_id) JOIN task_details USING (task_id)
     RETURNING msg_id, message, headers
 ), finalizable AS (
     INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
