@@ -27,9 +27,13 @@ name: greeting
 version: 1.0.0
 steps:
   - name: greet
+    type: decision
     handler: {callable: python.greet}
   - name: exclaim
     handler: {callable: rust.exclaim}
+    dependencies: [greet]
+  - name: whisper
+    handler: {callable: rust.whisper}
     dependencies: [greet]
 """
 
@@ -113,8 +117,12 @@ def result(delivery, told):
         "context": context,
     }
     greeting = json.dumps(f"Hello, {context['name']}").encode()
+    # Which of the steps that wait for this decision come into being.
+    loud = step_pb2.Expansion(create_steps=step_pb2.CreateSteps(step_names=["exclaim"]))
     done = worker_service_pb2.StepResult(
-        delivery_token=delivery.delivery_token, success=payload_pb2.Payload(data=greeting)
+        delivery_token=delivery.delivery_token,
+        success=payload_pb2.Payload(data=greeting),
+        expansion=loud,
     )
     return worker_service_pb2.WorkRequest(results=worker_service_pb2.Results(results=[done]))
 

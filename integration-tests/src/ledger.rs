@@ -227,14 +227,24 @@ impl Ledger {
         .await;
         self.none(
             "a step that began before its parents were complete",
-            "SELECT task_id FROM tasks
+            "SELECT tasks.task_id FROM tasks
              JOIN template_dependencies AS edge USING (template_id)
-             JOIN step_transitions AS began USING (task_id)
-             WHERE began.ordinal = edge.child AND 'Start' = ANY(began.events)
+             JOIN steps AS child USING (task_id)
+             JOIN steps AS parent USING (task_id)
+             JOIN step_transitions AS began
+                ON (began.task_id, began.ordinal) = (child.task_id, child.ordinal)
+             -- Of a parent that never came into being nothing is wanted.
+             WHERE coalesce(child.declared, child.ordinal) = edge.child
+               AND coalesce(parent.declared, parent.ordinal) = edge.parent
+               AND 'Start' = ANY(began.events)
                AND NOT EXISTS (
                 SELECT FROM step_transitions AS done
-                WHERE (done.task_id, done.ordinal) = (tasks.task_id, edge.parent)
-                  AND done.events && '{Complete,CompleteManually,ResolveManually}' AND done.transition_id < began.transition_id)",
+                WHERE (done.task_id, done.ordinal) = (parent.task_id, parent.ordinal)
+                  AND (done.events && '{Complete,CompleteManually,ResolveManually}' OR EXISTS (
+                    SELECT FROM step_batches AS batch
+                    WHERE (batch.task_id, batch.ordinal) = (parent.task_id, parent.ordinal)
+                      AND passed_over AND 'Fail' = ANY(done.events)))
+                  AND done.transition_id < began.transition_id)",
         )
         .await;
     }
@@ -259,7 +269,7 @@ impl Ledger {
     }
 
     /// Checks that what is kept of each step is the result of its last attempt, where that is the
-    /// attempt's number if it is good.
+    /// attempt's number, or its negative, if it is good.
     ///
     /// # Panics
     /// Says what does not hold.
@@ -269,7 +279,7 @@ impl Ledger {
             "SELECT task_id FROM steps LEFT JOIN step_results AS result USING (task_id, ordinal)
              WHERE steps.attempt > 0 AND steps.state <> 'cancelled'
                AND (result.attempt IS DISTINCT FROM steps.attempt
-                OR convert_from(result.data, 'utf8') <> steps.attempt::text
+                OR abs(convert_from(result.data, 'utf8')::integer) <> steps.attempt
                 OR (result.data IS NOT NULL) <> (steps.state = 'complete'))",
         )
         .await;

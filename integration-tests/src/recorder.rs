@@ -6,8 +6,7 @@ use std::{
     time::Instant,
 };
 
-use tasker_client::v1::Payload;
-use tasker_worker::{HandlerError, PayloadHandler, Registry, StepContext, async_trait};
+use tasker_worker::{HandlerError, Output, PayloadHandler, Registry, StepContext, async_trait};
 
 /// One run of a handler.
 #[derive(Clone, Debug)]
@@ -60,7 +59,7 @@ struct Recorded {
 
 #[async_trait]
 impl PayloadHandler for Recorded {
-    async fn run(&self, step: &StepContext) -> Result<Payload, HandlerError> {
+    async fn run(&self, step: &StepContext) -> Result<Output, HandlerError> {
         let began = Instant::now();
         let result = self.inner.run(step).await;
         let run = Run {

@@ -23,6 +23,8 @@ pub struct Line {
 pub enum End {
     /// With the number of its attempt as its result.
     Success,
+    /// With the number of its attempt, but negative: not what a schema asks for.
+    Misfit,
     /// With a failure that may be tried again, no sooner than this, in ms.
     Retryable {
         /// 0: as the step's template says.
@@ -41,6 +43,7 @@ pub fn scripted() -> Registry {
         sleep(Duration::from_millis(line.works_ms)).await;
         match line.end {
             End::Success => Ok(step.attempt()),
+            End::Misfit => Ok(-step.attempt()),
             End::Retryable { retry_after_ms } => {
                 let failure = HandlerError::retryable("told_to", "as the script says");
                 Err(failure.after(Duration::from_millis(retry_after_ms)))

@@ -74,7 +74,8 @@ fn order(line: &str) -> anyhow::Result<Case> {
     })
 }
 
-/// The four shapes of graphs; each step squares, so that every number is known beforehand.
+/// The four shapes of graphs, each step of which squares, and a sum in batches: every number is known
+/// beforehand.
 pub(crate) fn arithmetic() -> Vec<Case> {
     let case = |template, last, power: u32, n: u32| Case {
         name: format!("{template} of {n}"),
@@ -84,11 +85,36 @@ pub(crate) fn arithmetic() -> Vec<Case> {
         answer: Answer { step: last, pointer: "", unit: "" },
         expected: BigUint::from(n).pow(power).to_string(),
     };
+    let sum = |n: u32| {
+        let all = u64::from(n);
+        let expected = (all * (all + 1) * (2 * all + 1) / 6).to_string();
+        Case { expected, ..case("sum_of_squares", "total", 1, n) }
+    };
     vec![
         case("linear", "square_4", 16, 6),
         case("diamond", "end", 16, 6),
         case("tree", "convergence", 64, 6),
         case("mixed", "finalize", 64, 6),
+        // In ten batches, and in none.
+        sum(9_999),
+        sum(0),
+    ]
+}
+
+/// Refunds, each with those who have to approve it.
+pub(crate) fn refunds() -> Vec<Case> {
+    let case = |cents: u64, approved_by: &str| Case {
+        name: format!("refund of {cents} cents"),
+        namespace: "refunds",
+        template: "refund",
+        context: json!({ "amount_cents": cents }),
+        answer: Answer { step: "pay", pointer: "/approved_by", unit: "" },
+        expected: approved_by.to_owned(),
+    };
+    vec![
+        case(4_900, r#"["approve"]"#),
+        case(49_000, r#"["manager_review"]"#),
+        case(490_000, r#"["finance_review","manager_review"]"#),
     ]
 }
 

@@ -44,6 +44,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let mut cases = cases::orders(&arguments.orders)?;
     cases.extend(cases::arithmetic());
+    cases.extend(cases::refunds());
 
     let client = Client::connect_lazy(&arguments.gateway)?;
     mesh::wait_until_ready(&client, &arguments.gateway).await?;

@@ -1,12 +1,14 @@
-//! The handlers of the example templates: exact arithmetic, and the orders of a shop.
+//! The handlers of the example templates: exact arithmetic, and the orders and refunds of a shop.
 
 mod arithmetic;
 mod orders;
+mod refunds;
+mod sums;
 
 use tasker_worker::Registry;
 
 /// The namespaces whose steps [`registry`] can do.
-pub const NAMESPACES: [&str; 2] = ["arithmetic", "orders"];
+pub const NAMESPACES: [&str; 3] = ["arithmetic", "orders", "refunds"];
 
 /// All example handlers.
 #[must_use]
@@ -14,6 +16,8 @@ pub fn registry() -> Registry {
     let mut registry = Registry::new();
     arithmetic::register(&mut registry);
     orders::register(&mut registry);
+    refunds::register(&mut registry);
+    sums::register(&mut registry);
     registry
 }
 

@@ -1,4 +1,4 @@
-//! The example worker: serves the namespaces `orders` and `arithmetic` until it is asked to stop.
+//! The example worker: serves the namespaces of the example templates until it is asked to stop.
 
 use anyhow::Context as _;
 use clap::Parser;

@@ -83,7 +83,7 @@ mod tests {
     pub(crate) async fn run(callable: &str, delivery: Delivery) -> Result<Value, HandlerError> {
         let handler = registry().handler(callable).unwrap();
         let result = handler.run(&tasker_worker::StepContext::new(delivery)).await?;
-        Ok(payload::parse(&result).unwrap())
+        Ok(payload::parse(result.payload()).unwrap())
     }
 
     /// The result of `validate_cart` for a submission.

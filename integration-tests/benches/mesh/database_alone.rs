@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use tasker_domain::{TaskId, Template, identity};
 use tasker_integration_tests::example;
 use tasker_store::{
-    Completion, Finalization, Held, NewTask, Options, Payload, Place, ReadyStep, Registered,
+    Completion, Finalization, Held, NewTask, Options, Payload, Place, ReadyStep, Registered, Said,
     Started, Store, ToEnqueue, Verdict,
 };
 use uuid::Uuid;
@@ -169,6 +169,7 @@ fn completed(started: Vec<Started>, session_id: Uuid) -> Vec<Completion> {
         message_id: None,
         held: step.held,
         payload: json(b"1296"),
+        said: Said::Nothing,
         worker_id: ACTOR.to_owned(),
         traceparent: String::new(),
         places: vec![next(step.held)],

@@ -24,8 +24,8 @@ use tasker_domain::{TaskId, Template, identity};
 use tasker_integration_tests::{Mesh, example, register_examples, until};
 use tasker_private_postgres::{PrivatePostgres, Settings};
 use tasker_store::{
-    Completion, Options, Payload, Place, ReadyStep, Registered, Started, Store, ToEnqueue, ToStart,
-    Verdict,
+    Completion, Options, Payload, Place, ReadyStep, Registered, Said, Started, Store, ToEnqueue,
+    ToStart, Verdict,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -211,6 +211,7 @@ fn completion(step: &Started, way: Way) -> Completion {
         message_id: None,
         held: step.held,
         payload: number(),
+        said: Said::Nothing,
         worker_id: "worker".to_owned(),
         traceparent: String::new(),
         places: is_kept.then_some(place).into_iter().collect(),

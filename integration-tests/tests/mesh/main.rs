@@ -29,9 +29,11 @@ macro_rules! in_both_shapes {
 
 mod backlog;
 mod bad_input;
+mod batches;
 mod cancel;
 mod costs;
 mod database;
+mod decisions;
 mod dependency_results;
 mod dispatch;
 mod events;

@@ -121,10 +121,10 @@ async fn an_attempt_that_takes_too_long_is_stopped_and_tried_again(mesh: &Mesh) 
 
 async fn a_timed_out_delivery_is_cancelled_at_its_worker_and_its_late_result_refused(mesh: &Mesh) {
     let client = mesh.client();
-    let yaml = "{namespace: retries, name: one_second, version: 1.0.0, steps: [
-        {name: only, handler: {callable: only}, timeout_seconds: 1, retry: {max_attempts: 2}}]}";
+    let yaml = "{namespace: retries, name: two_seconds, version: 1.0.0, steps: [
+        {name: only, handler: {callable: only}, timeout_seconds: 2, retry: {max_attempts: 2}}]}";
     client.register_template(yaml).await.unwrap();
-    let task_id = client.create_task(NewTask::of("retries", "one_second")).await.unwrap().task_id;
+    let task_id = client.create_task(NewTask::of("retries", "two_seconds")).await.unwrap().task_id;
     let hello = Session::hello("slow", "retries", &["only"], 1);
     let mut session = Session::open(mesh.channel().await, hello).await.unwrap();
     let late = session.take().await;

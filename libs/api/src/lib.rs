@@ -24,6 +24,7 @@ mod generated {
     }
 }
 
+pub mod expansion;
 pub mod field;
 pub mod page;
 pub mod states;

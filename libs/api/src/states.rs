@@ -1,6 +1,6 @@
 //! States on the wire and in the domain.
 
-use tasker_domain::{StepCounts, StepState, TaskState};
+use tasker_domain::{StepCounts, StepState, TaskState, template::Kind};
 
 use crate::{Invalid, v1};
 
@@ -36,6 +36,18 @@ impl From<StepState> for v1::StepState {
             StepState::Error => Self::Error,
             StepState::Cancelled => Self::Cancelled,
             StepState::ResolvedManually => Self::ResolvedManually,
+        }
+    }
+}
+
+impl From<Kind> for v1::StepType {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Standard => Self::Standard,
+            Kind::Decision => Self::Decision,
+            Kind::DeferredConvergence => Self::DeferredConvergence,
+            Kind::Batchable(_) => Self::Batchable,
+            Kind::BatchWorker => Self::BatchWorker,
         }
     }
 }

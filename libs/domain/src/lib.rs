@@ -7,6 +7,7 @@ pub mod back_off;
 pub mod counts;
 pub mod error;
 pub mod event_pattern;
+pub mod expand;
 pub mod graph;
 pub mod id;
 pub mod identity;

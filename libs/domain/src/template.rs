@@ -12,10 +12,12 @@ use crate::{back_off::BackOff, id::Ordinal, identity::Identity};
 mod definition;
 mod environments;
 mod event;
+mod kind;
 mod schema;
 mod validate;
 
 pub use event::{Condition, Delivery, Event, Outcome};
+pub use kind::{Batching, FailureStrategy, Kind, MAX_BATCHES};
 pub use schema::Schema;
 
 /// The longest YAML text of a template, in bytes.
@@ -51,6 +53,8 @@ pub struct Template {
 pub struct Step {
     /// Unique in its template; 1 to 128 characters of `a-z 0-9 _ - .`, a letter first.
     pub name: String,
+    /// What it is for.
+    pub kind: Kind,
     /// What a worker must have registered to run it.
     pub callable: String,
     /// The handler's configuration: a JSON object.
@@ -91,7 +95,12 @@ impl Step {
     /// way, see result-processor.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.result_schema.is_none() && self.events.is_empty()
+        match self.kind {
+            Kind::Standard | Kind::DeferredConvergence => {
+                self.result_schema.is_none() && self.events.is_empty()
+            }
+            Kind::Decision | Kind::Batchable(_) | Kind::BatchWorker => false,
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tasker_api::{
-    DeliveryToken, Invalid, field,
+    DeliveryToken, Invalid, expansion, field,
     mesh::v1::SubmittedResult,
     time, token,
-    v1::{StepError, step_result::Outcome},
+    v1::{Expansion, StepError, step_result::Outcome},
 };
 use tasker_store::{Held, Payload};
 
@@ -26,6 +26,8 @@ pub struct CheckedResult {
     pub attempt: i32,
     /// What came of it.
     pub outcome: Result<Payload, StepFailure>,
+    /// What a good one says of what comes into being by it.
+    pub expansion: Option<Expansion>,
     /// After a failure: what the worker asked to wait at least.
     pub retry_after: Duration,
     /// Who ran it.
@@ -55,6 +57,11 @@ pub fn check(submitted: SubmittedResult) -> Result<CheckedResult, Invalid> {
         .delivery_token
         .parse()
         .map_err(|error: token::NotAToken| Invalid::field("delivery_token", error.to_string()))?;
+    let expansion = match (&result.outcome, result.expansion) {
+        (Some(Outcome::Success(_)), Some(said)) => Some(expansion::check("expansion", said)?),
+        (_, Some(_)) => return Err(Invalid::field("expansion", "only beside `success`")),
+        (_, None) => None,
+    };
     let retry_after = time::from_duration("retry_after", result.retry_after)?;
     Ok(CheckedResult {
         held: Held {
@@ -72,6 +79,7 @@ pub fn check(submitted: SubmittedResult) -> Result<CheckedResult, Invalid> {
             Some(Outcome::Failure(error)) => Err(failure(error)?),
             None => return Err(Invalid::field("outcome", "neither success nor failure")),
         },
+        expansion,
         retry_after: retry_after.min(MAX_RETRY_AFTER),
         worker_id: submitted.worker_id,
         traceparent: traceparent(result.trace.unwrap_or_default().traceparent),

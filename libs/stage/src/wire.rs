@@ -15,6 +15,7 @@ pub fn ready_step(step: ReadyStep) -> v1::ReadyStep {
         namespace: step.namespace,
         template_id: step.template_id.to_string(),
         priority: step.priority.into(),
+        declared: step.declared,
         traceparent: step.traceparent,
         content: step.content.map(|Content { context, correlation_id, .. }| v1::DeliveryContent {
             context: Some(payload(context)),
@@ -30,7 +31,9 @@ pub fn payload(payload: Payload) -> public::Payload {
     public::Payload { content_type, data, metadata }
 }
 
-fn from_payload(payload: public::Payload) -> Payload {
+/// User data from the wire.
+#[must_use]
+pub fn from_payload(payload: public::Payload) -> Payload {
     let public::Payload { content_type, data, metadata } = payload;
     Payload { content_type, data, metadata }
 }
@@ -50,6 +53,7 @@ pub fn from_ready_step(step: v1::ReadyStep) -> Result<ReadyStep, Invalid> {
         template_id: uuid("template_id", &step.template_id)?,
         priority: i16::try_from(step.priority)
             .map_err(|_| Invalid::field("priority", "out of range"))?,
+        declared: step.declared,
         traceparent: step.traceparent,
         content: step.content.map(|content| Content {
             context: from_payload(content.context.unwrap_or_default()),

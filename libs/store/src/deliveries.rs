@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use tasker_domain::Ordinal;
 use uuid::Uuid;
 
-use crate::{Payload, Store, StoreError, steps::Held};
+use crate::{Batch, Payload, Store, StoreError, WorkerResults, steps::Held};
 
 /// All that a worker needs beside what the template says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,6 +16,10 @@ pub struct Content {
     pub correlation_id: String,
     /// Results of steps before it.
     pub dependency_results: BTreeMap<Ordinal, Payload>,
+    /// Of the worker of a batch.
+    pub batch: Option<Batch>,
+    /// What became of workers of batches that it depends on.
+    pub worker_results: WorkerResults,
 }
 
 impl Content {

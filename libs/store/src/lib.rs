@@ -6,6 +6,7 @@
 //! which also writes its history. Locks are taken in one order: tasks by id, then steps by ordinal.
 
 mod announce;
+mod batches;
 mod deliveries;
 mod domain_events;
 mod error;
@@ -23,6 +24,7 @@ mod transitions;
 mod worker_sessions;
 
 pub use announce::{Announcement, CHANNEL};
+pub use batches::{Batch, Waiting, WorkerResults};
 pub use deliveries::Content;
 pub use domain_events::{AnnouncedEvents, DomainEvent, EventError, EventPayload, TemplateOfEvent};
 pub use error::StoreError;
@@ -34,10 +36,14 @@ pub use pool::{Options, Store};
 pub use reconcile::Findings;
 pub use steps::{
     Held, Verdict,
-    complete::{Completion, Judged, Place},
+    admit::ToAdmit,
+    complete::{Completion, Judged, Place, Said},
     enqueue::{Enqueued, ToEnqueue},
+    expand::{NewStep, Standing, ToExpand},
     expire::Expiry,
     fail::Failure,
+    fail_batch::ToFail,
+    pass_over::PassedOver,
     queue_result::ToQueue,
     read::{StepOutcome, StepRow},
     release::ToRelease,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tasker_domain::Ordinal;
 use tasker_pgmq::Queue;
 use uuid::Uuid;
 
@@ -30,6 +31,9 @@ pub struct ReadyStep {
     pub template_id: Uuid,
     /// Larger goes first.
     pub priority: i16,
+    /// Of the worker of a batch: the step of the template that it is a run of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<i32>,
     /// Of what made it ready.
     #[serde(skip)]
     pub traceparent: String,
@@ -79,6 +83,9 @@ pub struct QueuedResult {
     /// Whether the next attempt need not wait.
     #[serde(default)]
     pub at_once: bool,
+    /// Whether it says what comes into being by it: that is stored, too.
+    #[serde(default)]
+    pub says: bool,
     /// What the worker asked to wait, in milliseconds.
     #[serde(default)]
     pub retry_after_ms: Option<i64>,
@@ -103,9 +110,28 @@ pub struct WaitingStep {
     pub priority: i16,
     /// What a worker must have registered.
     pub callable: String,
+    /// Of the worker of a batch: the step of the template that it is a run of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<i32>,
     /// Of what queued it.
     #[serde(skip)]
     pub traceparent: String,
+}
+
+impl ReadyStep {
+    /// The step of the template that it is, or is a run of.
+    #[must_use]
+    pub fn declared(&self) -> Ordinal {
+        Ordinal(self.declared.unwrap_or(self.ordinal))
+    }
+}
+
+impl WaitingStep {
+    /// The step of the template that it is, or is a run of.
+    #[must_use]
+    pub fn declared(&self) -> Ordinal {
+        Ordinal(self.declared.unwrap_or(self.ordinal))
+    }
 }
 
 /// A message with an id and a trace beside its body.

@@ -1,9 +1,13 @@
 //! The steps: a file for each verb, as in `sql/steps/`.
 
+pub(crate) mod admit;
 pub(crate) mod complete;
 pub(crate) mod enqueue;
+pub(crate) mod expand;
 pub(crate) mod expire;
 pub(crate) mod fail;
+pub(crate) mod fail_batch;
+pub(crate) mod pass_over;
 pub(crate) mod queue_result;
 pub(crate) mod read;
 pub(crate) mod release;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use tasker_domain::{
-    Template, TemplateId,
+    Ordinal, Template, TemplateId, expand,
     template::{self, Step},
 };
 
@@ -81,6 +81,8 @@ impl Store {
         };
         let count = |n: usize| i32::try_from(n).expect("a template's size is bounded");
         let roots = template.steps.iter().filter(|step| step.dependencies.is_empty()).count();
+        let first: BTreeSet<Ordinal> =
+            expand::first_steps(template).iter().map(|birth| birth.ordinal).collect();
         let mut tx = self.durable.begin().await?;
         let namespaces: BTreeSet<&str> = std::iter::once(template.namespace.as_str())
             .chain(template.steps.iter().map(|step| step.queue.as_str()))
@@ -117,7 +119,7 @@ impl Store {
             &template.digest,
             yaml,
             environment,
-            count(template.steps.len()),
+            count(first.len()),
             count(roots),
             &template.ordinals().map(|(ordinal, _)| ordinal.0).collect::<Vec<_>>(),
             &template.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>(),
@@ -127,7 +129,8 @@ impl Store {
             &template.steps.iter().map(|step| count(step.dependencies.len())).collect::<Vec<_>>(),
             &edges().map(|(parent, _)| parent).collect::<Vec<_>>(),
             &edges().map(|(_, child)| child).collect::<Vec<_>>(),
-            &template.steps.iter().map(Step::is_plain).collect::<Vec<_>>()
+            &template.steps.iter().map(Step::is_plain).collect::<Vec<_>>(),
+            &template.ordinals().map(|(ordinal, _)| first.contains(&ordinal)).collect::<Vec<_>>()
         )
         .fetch_one(&mut *tx)
         .await?;

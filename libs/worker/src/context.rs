@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
-use tasker_api::v1::{Delivery, Payload};
+use tasker_api::v1::{Delivery, Payload, StepError};
 use tasker_client::json;
 use tasker_trace::TraceContext;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,37 @@ impl StepContext {
     pub fn dependencies<T: DeserializeOwned>(&self) -> Result<BTreeMap<String, T>, HandlerError> {
         let names = self.delivery.dependency_results.keys();
         names.map(|name| Ok((name.clone(), self.dependency(name)?))).collect()
+    }
+
+    /// Why workers of batches that this step depends on have failed for good, by their names: where the
+    /// template says `continue_on_failure`.
+    #[must_use]
+    pub fn failures(&self) -> &BTreeMap<String, StepError> {
+        &self.delivery.dependency_failures
+    }
+
+    /// What the worker of a batch is to work on, as its batchable step has given it.
+    ///
+    /// # Errors
+    /// Permanent, `INVALID_INPUT`: the step is none of a batch, has nothing to do, or it is not a `T`.
+    pub fn cursor<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
+        let cursor = self.delivery.batch.as_ref().and_then(|batch| batch.cursor.as_ref());
+        let Some(cursor) = cursor else {
+            return Err(HandlerError::permanent("INVALID_INPUT", "the cursor: there is none"));
+        };
+        parse("the cursor", Some(cursor))
+    }
+
+    /// Which batch the worker is for; none if the step is no worker of a batch.
+    #[must_use]
+    pub fn batch_id(&self) -> Option<&str> {
+        self.delivery.batch.as_ref().map(|batch| batch.batch_id.as_str())
+    }
+
+    /// Whether there is nothing to do: the batchable step has found no batches.
+    #[must_use]
+    pub fn is_no_op(&self) -> bool {
+        self.delivery.batch.as_ref().is_some_and(|batch| batch.no_op)
     }
 
     /// The delivery as it came, for payloads that are not JSON.
@@ -141,6 +172,8 @@ impl fmt::Debug for StepContext {
 
 #[cfg(test)]
 mod tests {
+    use tasker_api::v1::Batch;
+
     use super::*;
 
     fn json(text: &'static str) -> Payload {
@@ -160,6 +193,20 @@ mod tests {
         assert_eq!(step.dependency::<u8>("a").unwrap(), 36);
         assert_eq!(step.dependencies::<u8>().unwrap().into_values().collect::<Vec<_>>(), [36, 49]);
         assert!(step.initialization::<BTreeMap<String, u8>>().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_worker_of_a_batch_reads_its_cursor_and_no_other_step_has_one() {
+        let batch =
+            Batch { batch_id: "2".to_owned(), cursor: Some(json("[10, 19]")), no_op: false };
+        let step = StepContext::new(Delivery { batch: Some(batch), ..Delivery::default() });
+        assert_eq!(step.cursor::<(u8, u8)>().unwrap(), (10, 19));
+        assert_eq!((step.batch_id(), step.is_no_op()), (Some("2"), false));
+        let nothing = Batch { no_op: true, ..Batch::default() };
+        let step = StepContext::new(Delivery { batch: Some(nothing), ..Delivery::default() });
+        assert!(step.is_no_op());
+        assert_eq!(step.cursor::<u8>().unwrap_err().kind(), "INVALID_INPUT");
+        assert_eq!(StepContext::new(Delivery::default()).batch_id(), None);
     }
 
     #[test]

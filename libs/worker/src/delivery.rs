@@ -3,12 +3,12 @@
 use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use tasker_api::v1::{Payload, StepError, StepResult, step_result::Outcome};
+use tasker_api::v1::{StepError, StepResult, step_result::Outcome};
 use tasker_trace::TraceContext;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument as _, Span, field, info_span};
 
-use crate::{context::StepContext, failure::HandlerError, handler::PayloadHandler};
+use crate::{context::StepContext, failure::HandlerError, handler::PayloadHandler, output::Output};
 
 /// What the contract allows for a payload, in bytes.
 const LARGEST_PAYLOAD: usize = 4 * 1024 * 1024;
@@ -46,18 +46,20 @@ pub(crate) async fn run(
 pub(crate) fn result(
     token: &str,
     trace: Option<tasker_api::v1::TraceContext>,
-    outcome: Result<Payload, HandlerError>,
+    outcome: Result<Output, HandlerError>,
 ) -> StepResult {
     let retry_after = outcome.as_ref().err().and_then(HandlerError::retry_after);
+    let (outcome, expansion) = match outcome {
+        Ok(Output { payload, expansion }) => (Outcome::Success(payload), expansion),
+        Err(error) => (Outcome::Failure(StepError::from(error)), None),
+    };
     StepResult {
         delivery_token: token.to_owned(),
         // A wait that is too long to be written is longer than anyone waits.
         retry_after: retry_after.and_then(|wait| wait.try_into().ok()),
-        outcome: Some(match outcome {
-            Ok(payload) => Outcome::Success(payload),
-            Err(error) => Outcome::Failure(StepError::from(error)),
-        }),
+        outcome: Some(outcome),
         trace,
+        expansion,
     }
 }
 
@@ -81,7 +83,7 @@ async fn attempt(
     handler: &dyn PayloadHandler,
     step: &StepContext,
     limits: Limits,
-) -> Result<Payload, HandlerError> {
+) -> Result<Output, HandlerError> {
     let caught = AssertUnwindSafe(handler.run(step)).catch_unwind();
     let mut work = pin!(caught.map(|ended| ended.unwrap_or_else(|panic| Err(panicked(&*panic)))));
     tokio::select! {
@@ -115,9 +117,9 @@ fn no_handler(step: &StepContext) -> HandlerError {
     HandlerError::retryable("NO_HANDLER", message)
 }
 
-fn within_size(payload: Payload) -> Result<Payload, HandlerError> {
-    let size = payload.data.len();
-    if size <= LARGEST_PAYLOAD { Ok(payload) } else { Err(too_large(size, LARGEST_PAYLOAD)) }
+fn within_size(output: Output) -> Result<Output, HandlerError> {
+    let size = output.payload.data.len();
+    if size <= LARGEST_PAYLOAD { Ok(output) } else { Err(too_large(size, LARGEST_PAYLOAD)) }
 }
 
 /// The failure that takes the place of a result that cannot be sent.

@@ -1,11 +1,12 @@
 //! Handlers: what a user writes.
 
 use async_trait::async_trait;
-use serde::Serialize;
-use tasker_api::v1::Payload;
-use tasker_client::json;
 
-use crate::{context::StepContext, failure::HandlerError};
+use crate::{
+    context::StepContext,
+    failure::HandlerError,
+    output::{IntoOutput, Output},
+};
 
 /// Does the steps whose templates name it, in JSON.
 ///
@@ -13,7 +14,7 @@ use crate::{context::StepContext, failure::HandlerError};
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// What a step results in; its dependants are given it.
-    type Output: Serialize + Send;
+    type Output: IntoOutput + Send;
 
     /// Does one attempt.
     async fn run(&self, step: &StepContext) -> Result<Self::Output, HandlerError>;
@@ -23,7 +24,7 @@ pub trait Handler: Send + Sync + 'static {
 #[async_trait]
 pub trait PayloadHandler: Send + Sync + 'static {
     /// Does one attempt.
-    async fn run(&self, step: &StepContext) -> Result<Payload, HandlerError>;
+    async fn run(&self, step: &StepContext) -> Result<Output, HandlerError>;
 }
 
 /// A handler of JSON as a handler of payloads.
@@ -31,8 +32,8 @@ pub(crate) struct Json<H>(pub(crate) H);
 
 #[async_trait]
 impl<H: Handler> PayloadHandler for Json<H> {
-    async fn run(&self, step: &StepContext) -> Result<Payload, HandlerError> {
-        written(&self.0.run(step).await?)
+    async fn run(&self, step: &StepContext) -> Result<Output, HandlerError> {
+        self.0.run(step).await?.into_output()
     }
 }
 
@@ -44,14 +45,9 @@ impl<F, R, T> PayloadHandler for Function<F>
 where
     F: Fn(StepContext) -> R + Send + Sync + 'static,
     R: Future<Output = Result<T, HandlerError>> + Send,
-    T: Serialize + Send,
+    T: IntoOutput + Send,
 {
-    async fn run(&self, step: &StepContext) -> Result<Payload, HandlerError> {
-        written(&(self.0)(step.clone()).await?)
+    async fn run(&self, step: &StepContext) -> Result<Output, HandlerError> {
+        (self.0)(step.clone()).await?.into_output()
     }
-}
-
-fn written(output: &impl Serialize) -> Result<Payload, HandlerError> {
-    json::payload(output)
-        .map_err(|error| HandlerError::permanent("INVALID_OUTPUT", error.to_string()))
 }

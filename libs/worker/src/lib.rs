@@ -7,6 +7,9 @@
 //! A step may run more than once: delivery is at least once, acceptance of a result exactly once.
 //! Effects elsewhere that must happen once are to be named by [`StepContext::idempotency_key`].
 //!
+//! The handler of a step of type `decision` returns a [`Decision`], that of a `batchable` step
+//! [`Batches`]; what its `batch_worker` is to work on is its [`StepContext::cursor`].
+//!
 //! ```no_run
 //! use tasker_worker::{HandlerError, Registry, StepContext, Worker};
 //!
@@ -35,6 +38,7 @@ mod failure;
 mod handler;
 mod holdings;
 mod outbox;
+mod output;
 mod registry;
 mod session;
 mod stop;
@@ -45,6 +49,7 @@ pub use context::StepContext;
 pub use error::WorkerError;
 pub use failure::HandlerError;
 pub use handler::{Handler, PayloadHandler};
+pub use output::{Batches, Decision, IntoOutput, Output};
 pub use registry::Registry;
 pub use tasker_api::v1;
 pub use tasker_client::json;

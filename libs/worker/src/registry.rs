@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::Serialize;
-
 use crate::{
     context::StepContext,
     failure::HandlerError,
     handler::{Function, Handler, Json, PayloadHandler},
+    output::IntoOutput,
 };
 
 /// Handlers by the callables that templates name.
@@ -33,7 +32,7 @@ impl Registry {
     where
         F: Fn(StepContext) -> R + Send + Sync + 'static,
         R: Future<Output = Result<T, HandlerError>> + Send + 'static,
-        T: Serialize + Send + 'static,
+        T: IntoOutput + Send + 'static,
     {
         self.register_payload(callable, Function(function))
     }

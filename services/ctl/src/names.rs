@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use prost_types::Timestamp;
-use tasker_client::v1::{StepState, TaskState, TemplateRef};
+use tasker_client::v1::{StepState, StepType, TaskState, TemplateRef};
 
 /// `TASK_STATE_IN_PROGRESS` is `in_progress`.
 pub(crate) fn task_state(state: TaskState) -> String {
@@ -12,6 +12,11 @@ pub(crate) fn task_state(state: TaskState) -> String {
 /// `STEP_STATE_IN_PROGRESS` is `in_progress`.
 pub(crate) fn step_state(state: StepState) -> String {
     without("STEP_STATE_", state.as_str_name())
+}
+
+/// `STEP_TYPE_BATCH_WORKER` is `batch_worker`.
+pub(crate) fn step_type(of: StepType) -> String {
+    without("STEP_TYPE_", of.as_str_name())
 }
 
 fn without(prefix: &str, name: &str) -> String {

@@ -252,12 +252,14 @@ struct TemplateStep {
     handler: String,
     dependencies: Vec<String>,
     queue: String,
+    r#type: String,
 }
 
 impl From<v1::TemplateStep> for TemplateStep {
     fn from(step: v1::TemplateStep) -> Self {
-        let v1::TemplateStep { name, handler, dependencies, queue } = step;
-        Self { name, handler, dependencies, queue }
+        let r#type = names::step_type(step.r#type());
+        let v1::TemplateStep { name, handler, dependencies, queue, .. } = step;
+        Self { name, handler, dependencies, queue, r#type }
     }
 }
 

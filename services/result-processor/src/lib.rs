@@ -10,6 +10,7 @@ mod complete_steps;
 mod config;
 mod event_service;
 mod events;
+mod expansions;
 mod fail_steps;
 mod judge;
 mod patience;
@@ -75,7 +76,8 @@ impl ResultProcessor {
         let repairs = Gather::spawn(repairs, config.bounds);
         let verb = FailSteps { outlets: outlets.clone(), patience: patience.clone() };
         let bad = Gather::spawn(verb, config.bounds);
-        let any = Gather::spawn(SettleSteps { outlets, patience }, config.bounds);
+        let limits = config.section.limits();
+        let any = Gather::spawn(SettleSteps { outlets, patience, limits }, config.bounds);
 
         let wake = Wake::default();
         let queued = QueuedResults {

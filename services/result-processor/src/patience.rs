@@ -1,10 +1,9 @@
 //! How long a failed step waits: its template's back-off, or what the worker asked if that is longer.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use tasker_domain::{Ordinal, TemplateId};
-use tasker_store::{Store, StoreError};
-use uuid::Uuid;
+use tasker_store::{Held, Store, StoreError};
 
 use crate::fail_steps::Failed;
 
@@ -19,26 +18,30 @@ pub struct Patience {
 impl Patience {
     /// The wait of each failure.
     pub async fn waits(&self, items: &[Failed]) -> Result<Vec<Duration>, StoreError> {
-        let tasks: Vec<Uuid> = items.iter().map(|item| item.failure.held.task_id).collect();
-        let templates: HashMap<Uuid, Uuid> =
-            self.store.templates_of(&tasks).await?.into_iter().collect();
+        let steps: Vec<Held> = items.iter().map(|item| item.failure.held).collect();
+        let declarations = self.store.declarations_of(&steps).await?;
         let mut waits = Vec::with_capacity(items.len());
-        for item in items {
-            waits.push(match templates.get(&item.failure.held.task_id) {
-                Some(template) => self.wait(item, TemplateId(*template)).await?,
-                // No such task: its verdict will say so.
+        for (item, declaration) in items.iter().zip(declarations) {
+            waits.push(match declaration {
+                Some((template, step)) => self.wait(item, template, step).await?,
+                // No such step: its verdict will say so.
                 None => Duration::ZERO,
             });
         }
         Ok(waits)
     }
 
-    async fn wait(&self, item: &Failed, template: TemplateId) -> Result<Duration, StoreError> {
+    async fn wait(
+        &self,
+        item: &Failed,
+        template: TemplateId,
+        step: Ordinal,
+    ) -> Result<Duration, StoreError> {
         if item.at_once {
             return Ok(Duration::ZERO);
         }
         let template = self.store.template(template).await?;
-        let Some(step) = template.step(Ordinal(item.failure.held.ordinal)) else {
+        let Some(step) = template.step(step) else {
             return Ok(item.retry_after);
         };
         let attempt = u32::try_from(item.attempt).unwrap_or(1);

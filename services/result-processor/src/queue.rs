@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tasker_stack::gather::Gather;
 use tasker_stage::{Database, work_off};
-use tasker_store::{Completion, Failure, Held, Payload, QueuedResult, StoreError};
+use tasker_store::{Completion, Failure, Held, Payload, QueuedResult, Said, StoreError};
 
 use crate::{
     complete_steps::CompleteSteps,
@@ -32,6 +32,10 @@ impl QueuedResults {
         let results = self.database.store.read_queued_results(count).await?;
         let full = results.len() == self.batch;
         let (bad, good): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.failed);
+        // What says of more than its own step is for nobody else.
+        let (says, good): (Vec<_>, Vec<_>) = good.into_iter().partition(|result| result.says);
+        let says = says.into_iter().map(|result| (result.message_id, completion(result)));
+        let says = says.map(|(id, item)| (id, Unsettled::Good(item)));
         let good = good.into_iter().map(|result| (result.message_id, completion(result))).collect();
         let bad = bad.into_iter().map(|result| (result.message_id, failed(result))).collect();
         let store = &self.database.store;
@@ -41,7 +45,9 @@ impl QueuedResults {
         )?;
         let good_rest = good.answers.into_iter().filter_map(|(id, it)| Some((id, rest(it)?)));
         let bad_rest = bad.answers.into_iter().filter_map(|(id, it)| Some((id, rest(it)?)));
-        let any = work_off(store, QUEUE, good_rest.chain(bad_rest).collect(), &self.any).await?;
+        let any =
+            work_off(store, QUEUE, good_rest.chain(bad_rest).chain(says).collect(), &self.any)
+                .await?;
         Ok(full && good.all_well && bad.all_well && any.all_well)
     }
 }
@@ -64,6 +70,7 @@ fn completion(result: QueuedResult) -> Completion {
         message_id: Some(result.message_id),
         held: held(&result),
         payload: Payload::default(),
+        said: if result.says { Said::Stored } else { Said::Nothing },
         worker_id: result.worker_id,
         traceparent: result.traceparent,
         places: Vec::new(),
@@ -85,6 +92,7 @@ fn failed(result: QueuedResult) -> Failed {
             wait_ms: 0,
             worker_id: result.worker_id,
             traceparent: result.traceparent,
+            passed_over: false,
         },
     }
 }

@@ -1,5 +1,6 @@
 //! `tasker.mesh.v1.ResultProcessorService`: decodes, calls the verbs, encodes.
 
+use prost::Message as _;
 use tasker_api::{
     Invalid,
     mesh::v1::{
@@ -20,14 +21,14 @@ use tasker_stage::{
     result::{self, CheckedResult, sentence},
     wire,
 };
-use tasker_store::{Completion, Failure, Place, StoreError, Verdict};
+use tasker_store::{Completion, Failure, Place, Said, StoreError, Verdict};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::{
     complete_steps::{CompleteSteps, Completed},
     fail_steps::{FailSteps, Failed},
-    settle_steps::{Fast, SettleSteps},
+    settle_steps::{Fast, SettleSteps, Unsettled},
 };
 
 /// The service's answers.
@@ -44,6 +45,8 @@ pub struct Results {
 enum Answer {
     Good(Waiting<Fast<Completed>>),
     Bad(Waiting<Fast<Verdict>>),
+    /// The long way from the beginning.
+    Any(Waiting<Completed>),
     Invalid(Invalid),
 }
 
@@ -121,6 +124,7 @@ impl Results {
                     Fast::NotPlain(item) => Fast::NotPlain(item),
                 })
             }
+            Answer::Any(answer) => return AfterFast::GoneOn(answer),
             Answer::Invalid(invalid) => return AfterFast::Invalid(invalid),
         };
         match fast {
@@ -138,12 +142,31 @@ impl Results {
         result: CheckedResult,
         places: Vec<Place>,
     ) -> Result<Answer, Refused<StoreError>> {
-        let CheckedResult { held, attempt, outcome, retry_after, worker_id, traceparent } = result;
+        let CheckedResult {
+            held,
+            attempt,
+            outcome,
+            expansion,
+            retry_after,
+            worker_id,
+            traceparent,
+            ..
+        } = result;
         let message_id = None;
         match outcome {
             Ok(payload) => {
-                let item = Completion { message_id, held, payload, worker_id, traceparent, places };
-                self.good.submit(item).map(Answer::Good)
+                let said = match expansion {
+                    Some(said) => Said::This(said.encode_to_vec().into()),
+                    None => Said::Nothing,
+                };
+                let item =
+                    Completion { message_id, held, payload, said, worker_id, traceparent, places };
+                match item.said {
+                    Said::Nothing => self.good.submit(item).map(Answer::Good),
+                    Said::This(_) | Said::Stored => {
+                        self.any.submit(Unsettled::Good(item)).map(Answer::Any)
+                    }
+                }
             }
             Err(failure) => self
                 .bad
@@ -160,6 +183,7 @@ impl Results {
                         wait_ms: 0,
                         worker_id,
                         traceparent,
+                        passed_over: false,
                     },
                 })
                 .map(Answer::Bad),

@@ -9,6 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tasker_domain::{
     Ordinal, Template, TemplateId,
+    expand::Limits,
     template::{Delivery, Step},
 };
 use tasker_stack::gather::Stage;
@@ -22,6 +23,7 @@ use crate::{
     announce::Outlets,
     complete_steps::{self, Completed},
     events::{End, events_of},
+    expansions::Expansions,
     fail_steps::{self, Failed},
     judge::{Judgement, judge},
     patience::Patience,
@@ -46,6 +48,8 @@ pub enum Unsettled {
 pub struct SettleSteps {
     pub outlets: Outlets,
     pub patience: Patience,
+    /// How far one decision may go.
+    pub limits: Limits,
 }
 
 /// What is known of the step of a result that will be taken.
@@ -113,12 +117,15 @@ impl SettleSteps {
         let waits = self.waits(items).await?;
         let mut settlement = self.outlets.database.store.begin_settlement().await?;
         let known = self.lock(&mut settlement, items).await?;
+        let mut expansions = Expansions::read(&mut settlement, items, &known, self.limits).await?;
         for (place, (item, known)) in items.iter().zip(&known).enumerate() {
-            settled.judge(place, item, known.as_ref(), &waits)?;
+            settled.judge(place, item, known.as_ref(), &waits, &mut expansions)?;
         }
+        let ready = expansions.write(&mut settlement, actor).await?;
         let completed = settlement.complete(&items_of(&settled.good), actor).await?;
         let failed = settlement.fail(&items_of(&settled.bad), actor).await?;
-        let judged = settled.joined(completed, failed);
+        let mut judged = settled.joined(completed, failed);
+        judged.ready.extend(ready);
         settled.forget_events_of_the_refused(&judged.verdicts);
         settlement.publish(&settled.durable_events()).await?;
         settlement.commit().await?;
@@ -172,7 +179,12 @@ impl Known {
             table: "steps",
             what: format!("no template declares step {ordinal} of task {task_id}"),
         };
-        self.template.step(Ordinal(ordinal)).ok_or_else(corrupt)
+        self.template.step(self.declared()).ok_or_else(corrupt)
+    }
+
+    /// The step of the template that it is, or is a run of.
+    pub fn declared(&self) -> Ordinal {
+        self.locked.declared
     }
 
     /// The result itself: stored already, if it was queued.
@@ -208,21 +220,31 @@ impl Settled {
         item: &Unsettled,
         known: Option<&Known>,
         waits: &HashMap<usize, Duration>,
+        expansions: &mut Expansions<'_>,
     ) -> Result<(), StoreError> {
         match (item, known) {
-            (Unsettled::Good(good), None) => self.complete(place, good.clone(), None),
+            (Unsettled::Good(good), None) => {
+                let (span, good) = complete_steps::traced(good.clone());
+                self.spans.push(span);
+                self.good.push((place, good));
+                Ok(())
+            }
             (Unsettled::Good(good), Some(known)) => {
-                match judge(known.step()?, known.result(good)) {
-                    Judgement::Complete => self.complete(place, good.clone(), Some(known)),
+                let judgement = match judge(known.step()?, known.result(good)) {
+                    Judgement::Complete => expansions.judge(known, good)?,
+                    failed @ Judgement::Fail { .. } => failed,
+                };
+                match judgement {
+                    Judgement::Complete => self.complete(place, good.clone(), known, expansions),
                     Judgement::Fail { error_type, message } => {
                         let failed = refused(good, known.locked.attempt, error_type, message);
-                        self.fail(place, failed, Duration::ZERO, Some(known))
+                        self.fail(place, failed, Duration::ZERO, Some(known), expansions)
                     }
                 }
             }
             (Unsettled::Bad(failed), known) => {
                 let wait = waits.get(&place).copied().unwrap_or_default();
-                self.fail(place, failed.clone(), wait, known)
+                self.fail(place, failed.clone(), wait, known, expansions)
             }
         }
     }
@@ -231,14 +253,14 @@ impl Settled {
         &mut self,
         place: usize,
         good: Completion,
-        known: Option<&Known>,
+        known: &Known,
+        expansions: &mut Expansions<'_>,
     ) -> Result<(), StoreError> {
         let (span, good) = complete_steps::traced(good);
         self.spans.push(span);
-        if let Some(known) = known {
-            let events = events_of(known, End::Success(known.result(&good)), &good.traceparent)?;
-            self.events.extend(events.into_iter().map(|(event, way)| (place, event, way)));
-        }
+        expansions.end_well(known, &good)?;
+        let events = events_of(known, End::Success(known.result(&good)), &good.traceparent)?;
+        self.events.extend(events.into_iter().map(|(event, way)| (place, event, way)));
         self.good.push((place, good));
         Ok(())
     }
@@ -249,10 +271,12 @@ impl Settled {
         failed: Failed,
         wait: Duration,
         known: Option<&Known>,
+        expansions: &mut Expansions<'_>,
     ) -> Result<(), StoreError> {
-        let (span, failure) = fail_steps::traced((failed, wait));
+        let (span, mut failure) = fail_steps::traced((failed, wait));
         self.spans.push(span);
         if let Some(known) = known.filter(|known| known.ends_with(&failure)) {
+            failure.passed_over = expansions.end_badly(known, &failure.traceparent)?;
             let (error_type, message) = known.error(&failure);
             let end = End::Failure { error_type, message, retryable: failure.retryable };
             let events = events_of(known, end, &failure.traceparent)?;
@@ -320,6 +344,7 @@ fn refused(good: &Completion, attempt: i32, error_type: &str, message: String) -
             wait_ms: 0,
             worker_id: good.worker_id.clone(),
             traceparent: good.traceparent.clone(),
+            passed_over: false,
         },
     }
 }

@@ -183,7 +183,7 @@ fn step_name_of(name: String) -> Result<String, Invalid> {
 }
 
 fn step(task: TaskId, row: StepRow, template: &Template) -> v1::Step {
-    let declared = template.step(row.ordinal);
+    let declared = template.step(row.declared);
     let name_of = |ordinal: &Ordinal| template.step(*ordinal).map(|step| step.name.clone());
     v1::Step {
         task_id: task.to_string(),

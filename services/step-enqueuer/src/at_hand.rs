@@ -1,10 +1,7 @@
 //! What is known of a task while a worker has one of its steps, so that the next step needs no look
 //! into the database.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use tasker_api::{field, v1};
 use tasker_domain::{Ordinal, Template};
@@ -37,7 +34,7 @@ impl TaskAtHand {
             self.carried.get_or_init(|| Content {
                 context: content.context.clone(),
                 correlation_id: content.correlation_id.clone(),
-                dependency_results: BTreeMap::new(),
+                ..Content::default()
             });
         }
     }

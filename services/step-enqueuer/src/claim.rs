@@ -104,7 +104,9 @@ impl Claims {
             let delivery_id = Uuid::now_v7();
             let held = Held { task_id: step.task_id, ordinal: step.ordinal, delivery_id };
             let task = TaskAtHand::new(template, step.priority);
-            let found = Match { held, seat, freed_by: None, task, traceparent, content: None };
+            let declared = step.declared();
+            let found =
+                Match { held, declared, seat, freed_by: None, task, traceparent, content: None };
             let timeout = found.timeout();
             matches.push(found);
             batch.push(ToStart {

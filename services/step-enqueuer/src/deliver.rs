@@ -1,7 +1,7 @@
 //! Started steps reach their workers, each delivery complete in itself.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,11 +10,12 @@ use prost::Message as _;
 use tasker_api::{DeliveryToken, MAX_MESSAGE_BYTES, time, v1};
 use tasker_domain::{Ordinal, Rank, SessionId, template::Step};
 use tasker_stage::{Announcer, Database, wire::payload};
-use tasker_store::{Announcement, Content, Expiry, Held, Started, StoreError, ToRelease};
+use tasker_store::{Announcement, Batch, Content, Expiry, Held, Started, StoreError, ToRelease};
 use uuid::Uuid;
 
 use crate::{
     at_hand::TaskAtHand,
+    batches,
     roster::{Holding, Roster, Seat},
 };
 
@@ -54,6 +55,8 @@ impl Undeliverable {
 /// A step on its way to a worker that has a place for it.
 pub struct Match {
     pub held: Held,
+    /// The step of the template that it is, or is a run of.
+    pub declared: Ordinal,
     pub seat: Seat,
     /// The delivery whose result frees the place, if it is one that is still held.
     pub freed_by: Option<Uuid>,
@@ -69,8 +72,9 @@ impl Match {
         self.step().map_or(Duration::ZERO, |step| step.timeout)
     }
 
-    fn step(&self) -> Option<&Step> {
-        self.task.template.step(Ordinal(self.held.ordinal))
+    /// As the template declares it.
+    pub fn step(&self) -> Option<&Step> {
+        self.task.template.step(self.declared)
     }
 }
 
@@ -130,14 +134,14 @@ impl Deliveries {
     ) -> Result<HashMap<Uuid, Content>, StoreError> {
         let unknown = started.iter().filter(|(_, found)| found.content.is_none());
         let carried = |(started, found): &(Started, Match)| {
-            let ordinal = Ordinal(started.held.ordinal);
-            (started.held, found.task.template.dependency_results(ordinal))
+            (started.held, found.task.template.dependency_results(found.declared))
         };
         let unknown: Vec<(Held, Vec<Ordinal>)> = unknown.map(carried).collect();
         if unknown.is_empty() {
             return Ok(HashMap::new());
         }
-        let contents = self.database.store.delivery_contents(&unknown).await?;
+        let mut contents = self.database.store.delivery_contents(&unknown).await?;
+        batches::add(&self.database.store, started, &mut contents).await?;
         for (started, found) in started {
             if let Some(content) = contents.get(&started.held.delivery_id) {
                 found.task.keep(content);
@@ -264,6 +268,21 @@ fn delivery(
     let Held { task_id, ordinal, delivery_id } = started.held;
     let token = DeliveryToken { task_id, ordinal, delivery_id, attempt: started.attempt };
     let timeout = chrono_timeout(step.timeout);
+    let of_template =
+        |(parent, result)| Some((template.step(parent)?.name.clone(), payload(result)));
+    let mut dependency_results: BTreeMap<String, v1::Payload> =
+        content.dependency_results.into_iter().filter_map(of_template).collect();
+    let mut dependency_failures = BTreeMap::new();
+    for (name, result) in content.worker_results {
+        match result {
+            Ok(result) => {
+                dependency_results.insert(name, payload(result));
+            }
+            Err((r#type, message, retryable)) => {
+                dependency_failures.insert(name, v1::StepError { r#type, message, retryable });
+            }
+        }
+    }
     let delivery = v1::Delivery {
         delivery_token: token.to_string(),
         task_id: task_id.to_string(),
@@ -278,13 +297,7 @@ fn delivery(
             ..v1::Payload::default()
         }),
         context: Some(payload(content.context)),
-        dependency_results: content
-            .dependency_results
-            .into_iter()
-            .filter_map(|(parent, result)| {
-                Some((template.step(parent)?.name.clone(), payload(result)))
-            })
-            .collect(),
+        dependency_results,
         attempt: started.attempt,
         max_attempts: started.max_attempts,
         timeout_time: Some(time::timestamp(timeout)),
@@ -295,11 +308,21 @@ fn delivery(
             tracestate: String::new(),
         }),
         correlation_id: content.correlation_id,
+        batch: content.batch.map(batch),
+        dependency_failures,
     };
     if delivery.encoded_len() > MAX_MESSAGE_BYTES {
         Err(Undeliverable::TooLarge)
     } else {
         Ok(delivery)
+    }
+}
+
+fn batch(batch: Batch) -> v1::Batch {
+    v1::Batch {
+        batch_id: batch.batch.to_string(),
+        no_op: batch.cursor.is_none(),
+        cursor: batch.cursor.map(payload),
     }
 }
 

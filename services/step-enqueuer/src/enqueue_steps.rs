@@ -1,6 +1,6 @@
 //! Ready steps go to a connected worker, or to their queue.
 
-use tasker_domain::{Ordinal, Rank, TaskId, TemplateId};
+use tasker_domain::{Rank, TaskId, TemplateId};
 use tasker_stack::gather::Stage;
 use tasker_store::{Announcement, Content, Held, ReadyStep, StoreError, ToEnqueue};
 use tasker_trace::TraceContext;
@@ -38,7 +38,7 @@ impl Stage for EnqueueSteps {
             let template = database.store.template(TemplateId(item.template_id)).await;
             let template = template.inspect_err(|error| self.deliveries.failed(error, &matches))?;
             let rank = Rank::of(item.priority, TaskId(item.task_id));
-            let seat = template.step(Ordinal(item.ordinal)).and_then(|step| {
+            let seat = template.step(item.declared()).and_then(|step| {
                 let seat = roster.reserve_fresh(&step.queue, &step.callable, rank);
                 if seat.is_none() {
                     waiting.push((step.queue.clone(), step.callable.clone(), rank));
@@ -49,6 +49,7 @@ impl Stage for EnqueueSteps {
                 let delivery_id = Uuid::now_v7();
                 let found = Match {
                     held: Held { task_id: item.task_id, ordinal: item.ordinal, delivery_id },
+                    declared: item.declared(),
                     seat,
                     freed_by: None,
                     task: TaskAtHand::new(template.clone(), item.priority),

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use prost::Message as _;
 use tasker_api::{
     mesh::v1::{
         StartedStep, SubmitStepResultsRequest, SubmitStepResultsResponse,
@@ -164,6 +165,7 @@ fn to_queue(checked: result::CheckedResult) -> ToQueue {
         outcome: checked
             .outcome
             .map_err(|failure| (failure.error_type, failure.message, failure.retryable)),
+        said: checked.expansion.map(|said| said.encode_to_vec().into()),
         retry_after_ms: i64::try_from(checked.retry_after.as_millis()).unwrap_or(i64::MAX),
         worker_id: checked.worker_id,
         traceparent: checked.traceparent,

@@ -7,6 +7,7 @@
 //! What it takes in from workers does: results that it queues itself, and leases that have ended.
 
 mod at_hand;
+mod batches;
 mod claim;
 mod config;
 mod deliver;

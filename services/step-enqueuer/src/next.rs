@@ -62,6 +62,7 @@ impl Submission {
                 };
                 next.matches.push(Match {
                     held,
+                    declared: kept.ordinal,
                     seat: kept.seat,
                     freed_by: kept.freed_by,
                     task: kept.task,

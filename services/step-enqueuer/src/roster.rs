@@ -9,7 +9,7 @@ use std::{
 };
 
 use tasker_api::v1::{Cancel, Deliver, Delivery, WorkResponse, work_response::Message};
-use tasker_domain::{Ordinal, Rank, SessionId, TaskId};
+use tasker_domain::{Ordinal, Rank, SessionId, TaskId, template::Kind};
 use tasker_stack::sweep::Wake;
 use tasker_store::Held;
 use uuid::Uuid;
@@ -157,6 +157,10 @@ impl Roster {
         for ordinal in &step.dependants {
             let Some(next) = template.step(*ordinal) else { continue };
             let (namespace, callable) = (&next.queue, &next.callable);
+            if next.kind == Kind::BatchWorker {
+                // Its runs have places of their own, which are not known yet.
+                continue;
+            }
             if wanted.contains(&(held.task_id, *ordinal))
                 || inner.waits_before(namespace, callable, rank)
             {

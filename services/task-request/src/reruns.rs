@@ -10,7 +10,7 @@ use tasker_domain::{Ordinal, TaskId, Template, TemplateId, identity};
 use tasker_stage::{Database, Hints, store_error};
 use tasker_store::{Payload, ReadyStep, Rerun, StoreError, ToRerun};
 use tasker_trace::TraceContext;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     backlog::Backlog,
@@ -40,6 +40,9 @@ impl Reruns {
         let Some((from, _)) = from else {
             return Err(status::not_found("step", &format!("{task_id}/{from_step}")));
         };
+        if let Some(step) = template.steps.iter().find(|step| step.kind.expands()) {
+            return Err(undecided(&step.name));
+        }
         if let Some(context) = &item.context {
             resolve::fits(&template, &context.content_type, &context.data)?;
         }
@@ -90,6 +93,16 @@ impl Reruns {
         self.database.noticed(error);
         store_error(error)
     }
+}
+
+/// What a decision or a plan has brought into being in one task is not known of another.
+fn undecided(step: &str) -> Status {
+    status::with_reason(
+        Code::FailedPrecondition,
+        "TEMPLATE_DECIDES",
+        [("step", step.to_owned())],
+        format!("{step} decides or plans what comes into being: submit a new task instead"),
+    )
 }
 
 /// Reads a request, but for its step: whether there is one, the template says.

@@ -150,6 +150,7 @@ fn described(row: TemplateRow, template: &Template) -> v1::Template {
         handler: step.callable.clone(),
         dependencies: step.dependencies.iter().map(name_of).collect(),
         queue: step.queue.clone(),
+        r#type: v1::StepType::from(step.kind).into(),
     };
     v1::Template {
         r#ref: Some(v1::TemplateRef {

@@ -116,15 +116,17 @@ fn result_of(delivery: Delivery) -> StepResult {
     let token = delivery.delivery_token.clone();
     let step = StepContext::new(delivery);
     let mut result = StepResult { delivery_token: token, ..StepResult::default() };
+    let success = |number: i32| {
+        let data = number.to_string().into();
+        Some(Outcome::Success(Payload { data, ..Payload::default() }))
+    };
     let failure = |retryable| {
         let r#type = "told_to".to_owned();
         Some(Outcome::Failure(StepError { r#type, retryable, ..StepError::default() }))
     };
     result.outcome = match script_line(&step).expect("every attempt has a line").end {
-        End::Success => {
-            let data = step.attempt().to_string().into();
-            Some(Outcome::Success(Payload { data, ..Payload::default() }))
-        }
+        End::Success => success(step.attempt()),
+        End::Misfit => success(-step.attempt()),
         End::Retryable { retry_after_ms } => {
             let wait = Duration::from_millis(retry_after_ms);
             result.retry_after = Some(wait.try_into().expect("it is short"));

@@ -29,6 +29,8 @@ struct Step {
     max_attempts: u32,
     retryable: bool,
     back_off: &'static str,
+    /// Whether its result must be a number of an attempt: then it is not plain.
+    has_schema: bool,
 }
 
 /// Where a step must stand when nothing moves any more, and after how many attempts.
@@ -50,7 +52,7 @@ impl Plan {
     pub(super) fn template(&self, namespace: &str) -> String {
         let steps = self.steps.iter().map(|step| {
             let parents = step.parents.iter().map(|parent| &self.steps[*parent].name);
-            json!({
+            let mut declared = json!({
                 "name": step.name,
                 "handler": {"callable": "follow"},
                 "dependencies": parents.collect::<Vec<_>>(),
@@ -61,7 +63,11 @@ impl Plan {
                     "backoff_base_ms": 10,
                     "max_backoff_ms": 30,
                 },
-            })
+            });
+            if step.has_schema {
+                declared["result_schema"] = json!({"type": "integer", "minimum": 1});
+            }
+            declared
         });
         json!({
             "namespace": namespace,
@@ -98,7 +104,8 @@ impl Plan {
             match line.end {
                 _ if was_lost => {}
                 End::Retryable { .. } => {}
-                End::Success => return (StepState::Complete, attempt),
+                End::Misfit if step.has_schema => return (StepState::Error, attempt),
+                End::Success | End::Misfit => return (StepState::Complete, attempt),
                 End::Permanent => return (StepState::Error, attempt),
             }
         }
@@ -123,6 +130,7 @@ impl Step {
             parents: (0..nth).filter(|_| random.random_bool(EDGE)).collect(),
             max_attempts: random.random_range(0..=MOST_ATTEMPTS),
             retryable: random.random_bool(0.9),
+            has_schema: random.random_bool(0.4),
             back_off: ["none", "linear", "exponential", "fibonacci"][random.random_range(0..4)],
         }
     }
@@ -130,7 +138,8 @@ impl Step {
 
 fn line(random: &mut StdRng) -> Line {
     let end = match random.random_range(0..100) {
-        0..75 => End::Success,
+        0..70 => End::Success,
+        70..75 => End::Misfit,
         75..93 => End::Retryable { retry_after_ms: [0, 20][random.random_range(0..2)] },
         _ => End::Permanent,
     };

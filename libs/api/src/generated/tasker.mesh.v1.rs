@@ -810,6 +810,9 @@ pub struct ReadyStep {
     /// What its delivery carries, where that is known and small: not in the queue's message.
     #[prost(message, optional, tag = "8")]
     pub content: ::core::option::Option<DeliveryContent>,
+    /// Of the worker of a batch: the step of the template that it is a run of.
+    #[prost(int32, optional, tag = "9")]
+    pub declared: ::core::option::Option<i32>,
 }
 /// What all deliveries of a task carry.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -44,7 +44,8 @@ pub struct Step {
     /// Names of the steps it waits for.
     #[prost(string, repeated, tag = "5")]
     pub dependencies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Of `dependencies`, how many are not satisfied yet.
+    /// Of `dependencies`, how many are not satisfied yet; of the worker of a batch, 1 while it waits for a
+    /// place among those that `parallelism` allows.
     #[prost(int32, tag = "6")]
     pub unmet_dependencies: i32,
     /// Attempts begun; 0 before the first.
@@ -73,12 +74,68 @@ pub struct StepOutcome {
     #[prost(message, optional, tag = "4")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
 }
+/// What comes into being by the good result of a decision or batchable step.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Expansion {
+    #[prost(oneof = "expansion::Outcome", tags = "1, 2, 3, 4")]
+    pub outcome: ::core::option::Option<expansion::Outcome>,
+}
+/// Nested message and enum types in `Expansion`.
+pub mod expansion {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Outcome {
+        /// Of a decision: these of the steps that depend on it, with all that follows from them.
+        #[prost(message, tag = "1")]
+        CreateSteps(super::CreateSteps),
+        /// Of a decision: none of them.
+        #[prost(message, tag = "2")]
+        NoBranches(super::NoBranches),
+        /// Of a batchable step: a run of its worker for each batch.
+        #[prost(message, tag = "3")]
+        CreateBatches(super::CreateBatches),
+        /// Of a batchable step: one run of its worker, for nothing.
+        #[prost(message, tag = "4")]
+        NoBatches(super::NoBatches),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateSteps {
+    /// At least 1. Each is the name of a step that depends on the decision directly, and is named once.
+    /// Other names make the decision fail for good, as UNREACHABLE_STEP.
+    #[prost(string, repeated, tag = "1")]
+    pub step_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoBranches {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateBatches {
+    /// What each run is to work on: kept and delivered as given. 1 to the `max_batches` of the template.
+    #[prost(message, repeated, tag = "1")]
+    pub cursors: ::prost::alloc::vec::Vec<Payload>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoBatches {}
+/// What the worker of a batch works on.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Batch {
+    /// Unique among the workers of one batchable step; the step is named `<batch worker>_<batch id>`.
+    #[prost(string, tag = "1")]
+    pub batch_id: ::prost::alloc::string::String,
+    /// As the batchable step gave it. Unset if `no_op`.
+    #[prost(message, optional, tag = "2")]
+    pub cursor: ::core::option::Option<Payload>,
+    /// There is nothing to do: the batchable step found no batches.
+    #[prost(bool, tag = "3")]
+    pub no_op: bool,
+}
 /// Why a step failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepError {
-    /// For programs, for example `card_declined`; `LEASE_EXPIRED`, `STEP_TIMED_OUT`, `DELIVERY_TOO_LARGE`
-    /// and `TASK_CORRUPT` come from the engine, as do `RESULT_SCHEMA_VIOLATION` and `EVENT_SCHEMA_VIOLATION`:
-    /// the result is not what the template's schema says, and is not kept.
+    /// For programs, for example `card_declined`. From the engine come `LEASE_EXPIRED`, `STEP_TIMED_OUT`,
+    /// `DELIVERY_TOO_LARGE` and `TASK_CORRUPT`; where the result is not what the template's schema says, and is
+    /// not kept, `RESULT_SCHEMA_VIOLATION` and `EVENT_SCHEMA_VIOLATION`; of decision and batchable steps
+    /// `OUTCOME_MISSING`, `OUTCOME_UNEXPECTED`, `UNREACHABLE_STEP`, `TOO_MANY_STEPS`, `DECISIONS_TOO_DEEP` and
+    /// `TOO_MANY_BATCHES`; of workers of a batch `BATCH_FAILED_FAST`.
     /// At most 200 bytes.
     #[prost(string, tag = "1")]
     pub r#type: ::prost::alloc::string::String,
@@ -853,8 +910,9 @@ pub mod task_service_client {
         /// follows from it begin anew, and so does what was not satisfied; what else was completed or resolved
         /// keeps its result. The older task is left as it is, whether it has ended or not.
         ///
-        /// NOT_FOUND: no such task, or it has no such step. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the
-        /// same `request_id` after the time in `RetryInfo`.
+        /// NOT_FOUND: no such task, or it has no such step. FAILED_PRECONDITION, reason `TEMPLATE_DECIDES`: its
+        /// template has decisions or batches; submit a new task. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with
+        /// the same `request_id` after the time in `RetryInfo`.
         pub async fn rerun_task(
             &mut self,
             request: impl tonic::IntoRequest<super::RerunTaskRequest>,
@@ -985,8 +1043,9 @@ pub mod task_service_server {
         /// follows from it begin anew, and so does what was not satisfied; what else was completed or resolved
         /// keeps its result. The older task is left as it is, whether it has ended or not.
         ///
-        /// NOT_FOUND: no such task, or it has no such step. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the
-        /// same `request_id` after the time in `RetryInfo`.
+        /// NOT_FOUND: no such task, or it has no such step. FAILED_PRECONDITION, reason `TEMPLATE_DECIDES`: its
+        /// template has decisions or batches; submit a new task. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with
+        /// the same `request_id` after the time in `RetryInfo`.
         async fn rerun_task(
             &self,
             request: tonic::Request<super::RerunTaskRequest>,
@@ -1684,8 +1743,8 @@ pub struct Delivery {
     /// What the task was submitted with.
     #[prost(message, optional, tag = "9")]
     pub context: ::core::option::Option<Payload>,
-    /// Results of the steps it depends on, by step name; of all steps before it, where the template says so
-    /// (`dependency_results: ancestors`).
+    /// Results of the steps it depends on, by step name; of a batch worker those of all its runs; of all steps
+    /// before it, where the template says so (`dependency_results: ancestors`).
     #[prost(btree_map = "string, message", tag = "10")]
     pub dependency_results: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -1709,6 +1768,16 @@ pub struct Delivery {
     pub trace: ::core::option::Option<TraceContext>,
     #[prost(string, tag = "17")]
     pub correlation_id: ::prost::alloc::string::String,
+    /// Set for the worker of a batch.
+    #[prost(message, optional, tag = "20")]
+    pub batch: ::core::option::Option<Batch>,
+    /// Of the steps it depends on, the workers of batches that have failed for good, by step name: where the
+    /// template says `continue_on_failure`.
+    #[prost(btree_map = "string, message", tag = "21")]
+    pub dependency_failures: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        StepError,
+    >,
 }
 /// Stop running these: their leases are gone, and results will be refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1736,6 +1805,9 @@ pub struct StepResult {
     /// The span that ran it.
     #[prost(message, optional, tag = "5")]
     pub trace: ::core::option::Option<TraceContext>,
+    /// Beside `success` of a decision or batchable step, and of no other: what comes into being by it.
+    #[prost(message, optional, tag = "8")]
+    pub expansion: ::core::option::Option<Expansion>,
     #[prost(oneof = "step_result::Outcome", tags = "2, 3")]
     pub outcome: ::core::option::Option<step_result::Outcome>,
 }
@@ -3493,7 +3565,8 @@ pub mod step_service_client {
                 .insert(GrpcMethod::new("tasker.v1.StepService", "GetStep"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists the steps of a task, in dependency order. NOT_FOUND: no such task.
+        /// Lists the steps of a task, in dependency order; workers of batches come last. A step that no decision
+        /// has chosen yet is not there. NOT_FOUND: no such task.
         pub async fn list_steps(
             &mut self,
             request: impl tonic::IntoRequest<super::ListStepsRequest>,
@@ -3682,7 +3755,8 @@ pub mod step_service_server {
             &self,
             request: tonic::Request<super::GetStepRequest>,
         ) -> std::result::Result<tonic::Response<super::GetStepResponse>, tonic::Status>;
-        /// Lists the steps of a task, in dependency order. NOT_FOUND: no such task.
+        /// Lists the steps of a task, in dependency order; workers of batches come last. A step that no decision
+        /// has chosen yet is not there. NOT_FOUND: no such task.
         async fn list_steps(
             &self,
             request: tonic::Request<super::ListStepsRequest>,
@@ -4227,6 +4301,8 @@ pub struct TemplateStep {
     /// The namespace whose workers run it.
     #[prost(string, tag = "4")]
     pub queue: ::prost::alloc::string::String,
+    #[prost(enumeration = "StepType", tag = "5")]
+    pub r#type: i32,
 }
 /// What is wrong with a definition, at one place.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4236,6 +4312,50 @@ pub struct TemplateViolation {
     pub path: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub description: ::prost::alloc::string::String,
+}
+/// What a step is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StepType {
+    Unspecified = 0,
+    /// Does a part of the work.
+    Standard = 1,
+    /// Decides which of the steps that depend on it come into being.
+    Decision = 2,
+    /// Waits for those of its dependencies that come into being.
+    DeferredConvergence = 3,
+    /// Plans the batches that its worker is run for.
+    Batchable = 4,
+    /// Is run once for each batch.
+    BatchWorker = 5,
+}
+impl StepType {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STEP_TYPE_UNSPECIFIED",
+            Self::Standard => "STEP_TYPE_STANDARD",
+            Self::Decision => "STEP_TYPE_DECISION",
+            Self::DeferredConvergence => "STEP_TYPE_DEFERRED_CONVERGENCE",
+            Self::Batchable => "STEP_TYPE_BATCHABLE",
+            Self::BatchWorker => "STEP_TYPE_BATCH_WORKER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STEP_TYPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "STEP_TYPE_STANDARD" => Some(Self::Standard),
+            "STEP_TYPE_DECISION" => Some(Self::Decision),
+            "STEP_TYPE_DEFERRED_CONVERGENCE" => Some(Self::DeferredConvergence),
+            "STEP_TYPE_BATCHABLE" => Some(Self::Batchable),
+            "STEP_TYPE_BATCH_WORKER" => Some(Self::BatchWorker),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterTemplateRequest {

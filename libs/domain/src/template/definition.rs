@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{DependencyResults, MAX_YAML_BYTES, Violation, environments::Environments, event};
+use super::{
+    DependencyResults, MAX_YAML_BYTES, Violation,
+    environments::Environments,
+    event,
+    kind::{BatchConfig, Type},
+};
 use crate::{back_off::Strategy, identity::Identity};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +36,8 @@ pub(super) struct Definition {
 #[serde(deny_unknown_fields)]
 pub(super) struct Step {
     pub(super) name: String,
+    #[serde(default, rename = "type", skip_serializing_if = "Type::is_standard")]
+    pub(super) kind: Type,
     pub(super) handler: Handler,
     #[serde(default)]
     pub(super) dependencies: Vec<String>,
@@ -38,6 +45,8 @@ pub(super) struct Step {
     pub(super) retry: Retry,
     #[serde(default = "five_minutes")]
     pub(super) timeout_seconds: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) batch_config: Option<BatchConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) queue: Option<String>,
     #[serde(default, skip_serializing_if = "is_default")]

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use semver::Version;
 use serde_json::Value;
 
-use super::{Event, MAX_STEPS, Schema, Step, Template, Violation, definition, event};
+use super::{Event, MAX_STEPS, Schema, Step, Template, Violation, definition, event, kind};
 use crate::{back_off::BackOff, graph, id::Ordinal};
 
 const MAX_TIMEOUT_SECONDS: u64 = 30 * 24 * 60 * 60;
@@ -34,6 +34,7 @@ pub(super) fn validate(
         results.push(found.result(index, step));
     }
     let dependencies = found.dependencies(&definition.steps);
+    found.0.extend(kind::violations(&definition.steps, &dependencies));
     if found.0.is_empty() {
         found.environments(&definition);
     }
@@ -101,9 +102,11 @@ fn compile(
     result: OfResult,
     dependencies: Vec<Ordinal>,
 ) -> Step {
+    let kind = kind::compile(&step);
     let retry = step.retry;
     Step {
         name: step.name,
+        kind,
         callable: step.handler.callable,
         initialization: Value::Object(step.handler.initialization),
         dependencies,

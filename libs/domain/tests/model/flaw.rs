@@ -15,6 +15,8 @@ pub(crate) enum Flaw {
     FinalizesUnseen,
     /// The end of a task leaves its steps as they are.
     EndsOnlyTheTask,
+    /// A reopened step that was cut off in its last attempt may begin another.
+    ReopensWhatIsSpent,
     /// Deliveries are numbered by the database, which a crash sets back.
     CountedDeliveries,
 }

@@ -10,7 +10,7 @@ const DEEP: usize = 12;
 /// Looks for a shortest way to break a promise, and prints it.
 fn breaks(flaw: Flaw, promise: &'static str) {
     let rules = Rules { graph: Graph::chain(2), max_attempts: 2, flaw: Some(flaw) };
-    let life_cycle = LifeCycle { rules, workers: 2, faults: 1, interventions: 1 };
+    let life_cycle = LifeCycle { rules, workers: 2, faults: 1, interventions: 2 };
     let within = |depth| {
         let checker = life_cycle.clone().checker().target_max_depth(depth);
         checker.spawn_bfs().join().discovery(promise)
@@ -29,7 +29,7 @@ fn without_the_fence_a_late_result_is_taken() {
 }
 
 #[test]
-fn a_failure_judged_by_its_verdict_alone_ends_a_step_that_an_operator_has_reset() {
+fn a_failure_judged_by_its_verdict_alone_ends_a_step_that_an_operator_has_brought_back() {
     breaks(Flaw::AsksForTheVerdict, promises::COUNTS);
 }
 
@@ -51,6 +51,11 @@ fn a_finalization_that_does_not_look_at_the_counts_completes_a_failed_task() {
 #[test]
 fn an_end_that_leaves_its_steps_leaves_them_open() {
     breaks(Flaw::EndsOnlyTheTask, promises::ENDS_WITH_ITS_STEPS);
+}
+
+#[test]
+fn a_step_reopened_after_its_last_attempt_has_one_too_many() {
+    breaks(Flaw::ReopensWhatIsSpent, promises::ATTEMPTS);
 }
 
 #[test]

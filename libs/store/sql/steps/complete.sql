@@ -45,7 +45,8 @@ WITH item AS MATERIALIZED (
     FROM judged
     WHERE (steps.task_id, steps.ordinal) = (judged.task_id, judged.ordinal)
       AND judged.verdict = 'committed'
-    RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, judged.message_id,
+    RETURNING steps.task_id, steps.ordinal, coalesce(steps.declared, steps.ordinal) AS declared,
+        steps.attempt, steps.state, judged.message_id,
         judged.content_type, judged.data, judged.metadata, judged.worker_id, judged.traceparent,
         judged.template_id, judged.places
 ), recorded AS (
@@ -68,7 +69,7 @@ WITH item AS MATERIALIZED (
         max(places->>child::text)::jsonb AS place
     FROM completed
     JOIN template_dependencies AS dependency
-        ON (dependency.template_id, parent) = (completed.template_id, ordinal)
+        ON (dependency.template_id, parent) = (completed.template_id, declared)
     GROUP BY task_id, child
 ), unlocked AS (
     UPDATE steps

@@ -26,7 +26,7 @@ WITH deleted AS (
     FROM locked
     WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
       AND step_state_after(steps.state, 'Enqueue') IS NOT NULL AND steps.unmet_dependencies = 0
-    RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state
+    RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state, steps.declared
 ), leased AS (
     INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
     SELECT task_id, ordinal, delivery_id, session_id, now() + timeout_ms * interval '1 ms'
@@ -34,10 +34,13 @@ WITH deleted AS (
 ), waiting AS (
     -- An array a queue: that is how PGMQ takes a batch.
     SELECT coalesce(queue, namespace) AS namespace,
-        array_agg(jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'template_id', template_id,
-            'priority', moved.priority, 'callable', callable)) AS messages,
+        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', moved.ordinal,
+            'template_id', moved.template_id, 'priority', moved.priority, 'callable', callable,
+            'declared', moved.declared))) AS messages,
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
-    FROM moved JOIN template_steps USING (template_id, ordinal)
+    FROM moved JOIN template_steps AS declaration
+        ON (declaration.template_id, declaration.ordinal)
+            = (moved.template_id, coalesce(moved.declared, moved.ordinal))
     WHERE delivery_id IS NULL
     GROUP BY coalesce(queue, namespace)
 ), queued AS MATERIALIZED (

@@ -6,10 +6,12 @@
 WITH item AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::text[], $7::boolean[],
-        $8::bigint[], $9::text[], $10::text[]
+        $8::bigint[], $9::text[], $10::text[], $13::boolean[]
     ) WITH ORDINALITY AS item (
         message_id, task_id, ordinal, delivery_id, error_type, error_message, retryable,
-        wait_ms, worker_id, traceparent, position
+        wait_ms, worker_id, traceparent,
+        -- Whether the failure counts as done, if it is one for good.
+        passed_over, position
     )
 ), taken AS (
     DELETE FROM pgmq.q_orchestration_step_results AS message
@@ -50,7 +52,8 @@ WITH item AS MATERIALIZED (
     WHERE (steps.task_id, steps.ordinal) = (judged.task_id, judged.ordinal)
       AND judged.verdict = 'committed'
     RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, steps.retry_at, judged.again,
-        judged.stored, judged.message_id, judged.error_type, judged.error_message, judged.retryable,
+        judged.stored, judged.passed_over AND NOT judged.again AS passed_over,
+        judged.message_id, judged.error_type, judged.error_message, judged.retryable,
         judged.worker_id, judged.traceparent
 ), recorded AS (
     INSERT INTO step_results (task_id, ordinal, attempt, error_type, error_message, retryable)
@@ -67,13 +70,15 @@ WITH item AS MATERIALIZED (
       AND (task_id, ordinal) IN (SELECT task_id, ordinal FROM failed)
 ), change AS (
     SELECT task_id, count(*)::integer AS steps, sum(again::integer)::integer AS again,
+        sum(passed_over::integer)::integer AS passed_over,
         max(traceparent) AS traceparent
     FROM failed GROUP BY task_id
 ), counted AS (
     UPDATE tasks
     SET in_flight = in_flight - change.steps,
         waiting_for_retry = waiting_for_retry + change.again,
-        failed = failed + change.steps - change.again,
+        failed = failed + change.steps - change.again - change.passed_over,
+        satisfied = satisfied + change.passed_over,
         state = CASE
             WHEN ready > 0
                 THEN task_state_after(task_state_after(tasks.state, 'StepFailed'), 'ReadyStepsFound')

@@ -1,6 +1,7 @@
 -- Locks the steps that results are about to be settled for, with their tasks, and says what judging them
 -- takes. Nothing moves. Names each step once.
 SELECT item.position AS "position!", tasks.template_id AS "template_id!", steps.name AS "name!",
+    coalesce(steps.declared, steps.ordinal) AS "declared!",
     steps.attempt AS "attempt!", steps.max_attempts AS "max_attempts!",
     correlation_id AS "correlation_id!",
     -- Whether the result will be taken: what complete.sql and fail.sql ask once more.

@@ -10,10 +10,10 @@ WITH judged AS (
     END AS verdict
     FROM unnest(
         $1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::bytea[], $6::jsonb[],
-        $7::text[], $8::text[], $9::boolean[], $10::bigint[], $11::text[], $12::text[]
+        $7::text[], $8::text[], $9::boolean[], $10::bigint[], $11::text[], $12::text[], $13::bytea[]
     ) WITH ORDINALITY AS item (
         task_id, ordinal, delivery_id, content_type, data, metadata,
-        error_type, error_message, retryable, retry_after_ms, worker_id, traceparent, position
+        error_type, error_message, retryable, retry_after_ms, worker_id, traceparent, said, position
     )
     JOIN tasks USING (task_id)
     JOIN steps USING (task_id, ordinal)
@@ -42,13 +42,17 @@ WITH judged AS (
         metadata = EXCLUDED.metadata, error_type = EXCLUDED.error_type,
         error_message = EXCLUDED.error_message, retryable = EXCLUDED.retryable,
         recorded_at = EXCLUDED.recorded_at
+), said AS (
+    INSERT INTO step_expansions (task_id, ordinal, said, taken)
+    SELECT task_id, ordinal, said, false FROM moved WHERE said IS NOT NULL
+    ON CONFLICT (task_id, ordinal) DO UPDATE SET said = EXCLUDED.said, taken = false
 ), queued AS (
     INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
     SELECT clock_timestamp(),
         jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'delivery_id', delivery_id,
             'attempt', attempt, 'failed', error_type IS NOT NULL, 'error_type', coalesce(error_type, ''),
             'retryable', coalesce(retryable, false), 'retry_after_ms', retry_after_ms,
-            'worker_id', worker_id),
+            'worker_id', worker_id, 'says', said IS NOT NULL),
         jsonb_build_object('traceparent', traceparent)
     FROM moved
 ), history AS (

@@ -22,19 +22,22 @@ WITH locked AS (
     WHERE (steps.task_id, steps.ordinal) = (freed.task_id, freed.ordinal)
       AND steps.delivery_id = freed.delivery_id
       AND step_state_after(steps.state, 'Release') IS NOT NULL
-    RETURNING steps.task_id, steps.ordinal, steps.attempt, steps.state, freed.reason, freed.watched
+    RETURNING steps.task_id, steps.ordinal, steps.declared, steps.attempt, steps.state, freed.reason,
+        freed.watched
 ), waiting AS (
     SELECT coalesce(queue, namespace) AS namespace,
-        array_agg(jsonb_build_object('task_id', moved.task_id, 'ordinal', moved.ordinal,
-            'template_id', template_id, 'priority', priority, 'callable', callable)) AS messages,
+        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', moved.task_id,
+            'ordinal', moved.ordinal, 'template_id', template_id, 'priority', priority,
+            'callable', callable, 'declared', moved.declared))) AS messages,
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
     FROM moved
     JOIN tasks USING (task_id)
     JOIN task_details USING (task_id)
     CROSS JOIN LATERAL (
-        SELECT callable, queue FROM template_steps AS declared
-        WHERE (declared.template_id, declared.ordinal) = (tasks.template_id, moved.ordinal)
-    ) AS declared
+        SELECT callable, queue FROM template_steps AS declaration
+        WHERE (declaration.template_id, declaration.ordinal)
+            = (tasks.template_id, coalesce(moved.declared, moved.ordinal))
+    ) AS declaration
     GROUP BY coalesce(queue, namespace)
 ), queued AS MATERIALIZED (
     SELECT namespace, count(message_id) AS messages

@@ -28,15 +28,22 @@ WITH item AS MATERIALIZED (
     -- By an array: a join of two unknown sizes may read the table whole.
     LEFT JOIN steps ON steps.task_id = item.task_id AND steps.task_id = ANY($1)
     CROSS JOIN LATERAL (SELECT
-        task_state = 'error' AND step_state_after(steps.state, 'Reopen') IS NOT NULL AS reopened
+        task_state = 'error' AND step_state_after(steps.state, 'Reopen') IS NOT NULL AS reopened,
+        -- The worker of a batch whose failure counts as done.
+        steps.state = 'error' AND declared IS NOT NULL AND EXISTS (
+            SELECT FROM step_batches AS batch
+            WHERE (batch.task_id, batch.ordinal) = (steps.task_id, steps.ordinal) AND batch.passed_over
+        ) AS passed_over
     ) AS a
     CROSS JOIN LATERAL (SELECT
-        steps.state = 'error' OR (reopened AND attempt >= max_attempts) AS failed
+        steps.state = 'error' AND NOT passed_over OR (reopened AND attempt >= max_attempts) AS failed
     ) AS b
     CROSS JOIN LATERAL (SELECT
         CASE WHEN item.name IS NULL THEN failed ELSE steps.name = item.name END AS chosen
     ) AS c
     CROSS JOIN LATERAL (SELECT CASE
+        -- Others wait for its end, to have its place; or have gone on without it.
+        WHEN chosen AND declared IS NOT NULL AND NOT reopened AND NOT failed THEN NULL
         WHEN chosen AND reopened AND event = 'ResetForRetry' THEN ARRAY['Reopen']::step_event[]
         WHEN chosen AND reopened THEN ARRAY['Reopen', event]::step_event[]
         WHEN chosen THEN ARRAY[event]

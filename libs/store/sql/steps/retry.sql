@@ -12,12 +12,13 @@ WITH due AS MATERIALIZED (
     FROM locked
     WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
       AND step_state_after(steps.state, 'Retry') IS NOT NULL AND steps.retry_at <= now()
-    RETURNING locked.*, steps.state, steps.attempt
+    RETURNING locked.*, steps.state, steps.attempt, steps.declared
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
-            'template_id', template_id, 'priority', priority),
+        jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
+            'namespace', namespace, 'template_id', template_id, 'priority', priority,
+            'declared', declared)),
         jsonb_build_object('traceparent', traceparent)
     FROM moved JOIN task_details USING (task_id)
     RETURNING msg_id, message, headers

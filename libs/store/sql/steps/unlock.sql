@@ -1,7 +1,9 @@
 -- Takes met dependencies off the children of steps that were settled by hand. The caller holds the tasks.
 WITH settled AS MATERIALIZED (
-    SELECT task_id, parent, template_id
-    FROM unnest($1::uuid[], $2::integer[]) AS settled (task_id, parent) JOIN tasks USING (task_id)
+    SELECT task_id, coalesce(declared, ordinal) AS parent, template_id
+    FROM unnest($1::uuid[], $2::integer[]) AS settled (task_id, ordinal)
+    JOIN tasks USING (task_id)
+    JOIN steps USING (task_id, ordinal)
 ), met AS (
     -- Counted first: an UPDATE that joins a child to two parents would take off only one.
     SELECT task_id, child, count(*)::integer AS parents

@@ -1,4 +1,4 @@
--- Gives birth to tasks with all their steps: Start, then ReadyStepsFound if there are steps.
+-- Gives birth to tasks with their first steps: Start, then ReadyStepsFound if there are steps.
 -- Returns the messages sent, and what became of each item that is no new task. The caller names each
 -- identity once: a twin waits for what becomes of the first.
 WITH item AS MATERIALIZED (
@@ -62,7 +62,7 @@ WITH item AS MATERIALIZED (
     SELECT task_id, ordinal, template_steps.name, dependencies, max_attempts, plain,
         namespace, template_id, priority, traceparent
     FROM item JOIN template_steps USING (template_id)
-    WHERE verdict = 'born'
+    WHERE verdict = 'born' AND first
 ), laid_out AS (
     INSERT INTO steps (task_id, ordinal, name, unmet_dependencies, max_attempts, plain)
     SELECT task_id, ordinal, name, dependencies, max_attempts, plain FROM step

@@ -10,8 +10,9 @@ WITH open AS MATERIALIZED (
 ), forgotten AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
-            'template_id', template_id, 'priority', priority),
+        jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
+            'namespace', namespace, 'template_id', template_id, 'priority', priority,
+            'declared', declared)),
         jsonb_build_object('traceparent', traceparent)
     FROM open_steps JOIN task_details USING (task_id)
     WHERE state = 'pending' AND NOT EXISTS (
@@ -21,10 +22,13 @@ WITH open AS MATERIALIZED (
     RETURNING msg_id
 ), unqueued AS (
     SELECT coalesce(queue, namespace) AS namespace,
-        array_agg(jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'template_id', template_id,
-            'priority', priority, 'callable', callable)) AS messages,
+        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', task_id,
+            'ordinal', open_steps.ordinal, 'template_id', open_steps.template_id, 'priority', priority,
+            'callable', callable, 'declared', declared))) AS messages,
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
-    FROM open_steps JOIN task_details USING (task_id) JOIN template_steps USING (template_id, ordinal)
+    FROM open_steps JOIN task_details USING (task_id) JOIN template_steps AS declaration
+        ON (declaration.template_id, declaration.ordinal)
+            = (open_steps.template_id, coalesce(declared, open_steps.ordinal))
     WHERE state = 'enqueued'
       AND NOT EXISTS (
         SELECT FROM steps_in_worker_queues() AS waiting

@@ -13,9 +13,15 @@ WITH item AS MATERIALIZED (
         count(*) FILTER (WHERE state IN ('enqueued', 'in_progress', 'enqueued_for_orchestration',
             'enqueued_as_error_for_orchestration'))::integer AS in_flight,
         count(*) FILTER (WHERE state = 'waiting_for_retry')::integer AS waiting_for_retry,
-        count(*) FILTER (WHERE state = 'error')::integer AS failed,
-        count(*) FILTER (WHERE state IN ('complete', 'resolved_manually'))::integer AS satisfied
-    FROM steps WHERE task_id = ANY($1)
+        count(*) FILTER (WHERE state = 'error' AND NOT passed_over)::integer AS failed,
+        count(*) FILTER (WHERE passed_over OR state IN ('complete', 'resolved_manually'))::integer
+            AS satisfied
+    FROM steps
+    CROSS JOIN LATERAL (SELECT state = 'error' AND declared IS NOT NULL AND EXISTS (
+        SELECT FROM step_batches AS batch
+        WHERE (batch.task_id, batch.ordinal) = (steps.task_id, steps.ordinal) AND batch.passed_over
+    ) AS passed_over) AS of_batch
+    WHERE task_id = ANY($1)
     GROUP BY task_id
 ), judged AS MATERIALIZED (
     SELECT item.*, ready, in_flight, waiting_for_retry, failed, satisfied, CASE
@@ -44,15 +50,16 @@ WITH item AS MATERIALIZED (
     FROM moved WHERE task_search.task_id = moved.task_id AND rests_in IS NOT NULL
 ), due AS MATERIALIZED (
     -- By itself, so that each step is found by its whole key, and not among all of its task.
-    SELECT task_id, ordinal
+    SELECT task_id, ordinal, declared
     FROM unnest($4::uuid[], $5::integer[]) AS touched (task_id, ordinal)
     JOIN steps USING (task_id, ordinal)
     WHERE steps.state = 'pending' AND unmet_dependencies = 0
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
-            'template_id', template_id, 'priority', priority),
+        jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
+            'namespace', namespace, 'template_id', template_id, 'priority', priority,
+            'declared', declared)),
         jsonb_build_object('traceparent', traceparent)
     FROM due JOIN moved USING (task_id) JOIN task_details USING (task_id)
     RETURNING msg_id, message, headers

@@ -1,5 +1,6 @@
 //! Good results are taken.
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -19,12 +20,26 @@ pub struct Completion {
     pub held: Held,
     /// What it came to.
     pub payload: Payload,
+    /// What it says of what comes into being by it.
+    pub said: Said,
     /// Who ran it.
     pub worker_id: String,
     /// Of the span that judges it.
     pub traceparent: String,
     /// Where steps that it unlocks may begin at once. At most one for each step.
     pub places: Vec<Place>,
+}
+
+/// What a good result says of what comes into being by it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Said {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// This, as the contract encodes it.
+    This(Bytes),
+    /// What was stored when it was queued.
+    Stored,
 }
 
 /// A place that a worker keeps for a step.

@@ -29,6 +29,8 @@ pub struct Failure {
     pub worker_id: String,
     /// Of the span that judges it.
     pub traceparent: String,
+    /// Whether it counts as done, if it is a failure for good. Whatever waits for it is told before.
+    pub passed_over: bool,
 }
 
 impl Store {
@@ -71,6 +73,7 @@ pub(crate) async fn fail(
     let waits: Vec<i64> = items.iter().map(|item| item.wait_ms).collect();
     let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
     let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+    let passed_over: Vec<bool> = items.iter().map(|item| item.passed_over).collect();
     sqlx::query_file_as!(
         Row,
         "sql/steps/fail.sql",
@@ -85,7 +88,8 @@ pub(crate) async fn fail(
         &workers,
         &traces,
         actor,
-        way.is_long()
+        way.is_long(),
+        &passed_over
     )
     .fetch_all(connection)
     .await

@@ -1,5 +1,6 @@
 //! Results are taken in while result-processor cannot be reached.
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
@@ -14,6 +15,8 @@ pub struct ToQueue {
     pub held: Held,
     /// What came of it; a failure is type, message and whether it may be retried.
     pub outcome: Result<Payload, (String, String, bool)>,
+    /// What a good result says of what comes into being by it, as the contract encodes it.
+    pub said: Option<Bytes>,
     /// After a failure, waited instead of the step's own back-off, if longer. In ms.
     pub retry_after_ms: i64,
     /// Who ran it.
@@ -46,6 +49,7 @@ impl Store {
         let retry_after: Vec<i64> = items.iter().map(|item| item.retry_after_ms).collect();
         let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
         let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+        let said: Vec<Option<&[u8]>> = items.iter().map(|item| item.said.as_deref()).collect();
         let rows = sqlx::query_file!(
             "sql/steps/queue_result.sql",
             &task_ids,
@@ -59,7 +63,8 @@ impl Store {
             &retryable as &[Option<bool>],
             &retry_after,
             &workers,
-            &traces
+            &traces,
+            &said as &[Option<&[u8]>]
         )
         .fetch_all(&self.durable)
         .await?;

@@ -13,6 +13,8 @@ use crate::{Payload, Store, StoreError};
 pub struct StepRow {
     /// Its place.
     pub ordinal: Ordinal,
+    /// The step of the template that it is, or is a run of.
+    pub declared: Ordinal,
     /// Unique in its task.
     pub name: String,
     /// Where it stands.
@@ -103,7 +105,7 @@ impl Store {
             Which::After(after, count) => (None, after.map_or(-1, |ordinal| ordinal.0), count),
         };
         let rows = sqlx::query!(
-            r#"SELECT steps.ordinal, steps.name, steps.state::text AS "state!", unmet_dependencies,
+            r#"SELECT steps.ordinal, declared, steps.name, steps.state::text AS "state!", unmet_dependencies,
                 steps.attempt, max_attempts, retry_at,
                 result.attempt AS "result_attempt?", recorded_at AS "recorded_at?", content_type,
                 CASE WHEN $2::text IS NULL THEN NULL ELSE data END AS data, metadata,
@@ -142,6 +144,7 @@ impl Store {
             };
             steps.push(StepRow {
                 ordinal: Ordinal(row.ordinal),
+                declared: Ordinal(row.declared.unwrap_or(row.ordinal)),
                 name: row.name,
                 state: row.state.parse().map_err(|error| corrupt(format!("{error}")))?,
                 unmet_dependencies: row.unmet_dependencies,

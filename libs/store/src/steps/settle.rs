@@ -2,6 +2,7 @@
 //! transaction, which can do more than the statements of the fast way.
 
 use sqlx::{PgConnection, Postgres, Transaction};
+use tasker_domain::Ordinal;
 use uuid::Uuid;
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 /// A transaction that settles results. Dropped before its commit, it has done nothing.
 #[derive(Debug)]
 pub struct Settlement {
-    transaction: Transaction<'static, Postgres>,
+    pub(crate) transaction: Transaction<'static, Postgres>,
 }
 
 /// A result about to be settled.
@@ -29,6 +30,8 @@ pub struct ToLock {
 pub struct Locked {
     /// What its task was made from.
     pub template_id: Uuid,
+    /// The step of the template that it is, or is a run of.
+    pub declared: Ordinal,
     /// Of the step.
     pub name: String,
     /// Attempts begun.
@@ -90,6 +93,7 @@ impl Settlement {
             };
             *place = Some(Locked {
                 template_id: row.template_id,
+                declared: Ordinal(row.declared),
                 name: row.name,
                 attempt: row.attempt,
                 max_attempts: row.max_attempts,

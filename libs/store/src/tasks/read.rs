@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
-use tasker_domain::{StepCounts, TaskId, TaskState};
+use tasker_domain::{Ordinal, StepCounts, TaskId, TaskState, TemplateId};
 use uuid::Uuid;
 
-use crate::{Payload, Store, StoreError};
+use crate::{Held, Payload, Store, StoreError};
 
 /// A task as lists show it.
 #[derive(Debug, Clone)]
@@ -176,6 +176,37 @@ impl Store {
             rerun_of: row.rerun_of.map(TaskId),
             reruns: row.reruns.into_iter().map(TaskId).collect(),
         }))
+    }
+
+    /// What each of these steps is made from: its task's template, and the step of it. None where there
+    /// is no such step.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn declarations_of(
+        &self,
+        steps: &[Held],
+    ) -> Result<Vec<Option<(TemplateId, Ordinal)>>, StoreError> {
+        let task_ids: Vec<Uuid> = steps.iter().map(|held| held.task_id).collect();
+        let ordinals: Vec<i32> = steps.iter().map(|held| held.ordinal).collect();
+        let rows = sqlx::query!(
+            r#"SELECT position AS "position!", template_id, coalesce(declared, ordinal) AS "declared!"
+            FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS item (task_id, ordinal, position)
+            JOIN tasks USING (task_id)
+            JOIN steps USING (task_id, ordinal)"#,
+            &task_ids,
+            &ordinals
+        )
+        .fetch_all(&self.relaxed)
+        .await?;
+        let mut declarations = vec![None; steps.len()];
+        for row in rows {
+            let place = usize::try_from(row.position - 1).ok();
+            if let Some(place) = place.and_then(|nth| declarations.get_mut(nth)) {
+                *place = Some((TemplateId(row.template_id), Ordinal(row.declared)));
+            }
+        }
+        Ok(declarations)
     }
 
     /// Which template each of these tasks was made from.

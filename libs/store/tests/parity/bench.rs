@@ -73,6 +73,7 @@ impl Bench {
         let (of_task, ready_steps, in_flight, waiting) = match verb {
             Verb::Enqueue | Verb::EnqueueToWorker => ("enqueuing_steps", 1, 0, 0),
             Verb::Retry => ("waiting_for_retry", 0, 0, 1),
+            Verb::FailBatch if state == StepState::Pending => ("enqueuing_steps", 1, 0, 0),
             Verb::Reopen => ("error", 0, 0, 0),
             _ => ("steps_in_process", 0, 1, 0),
         };
@@ -105,6 +106,14 @@ impl Bench {
         .execute(&self.pool)
         .await
         .unwrap();
+        if verb == Verb::FailBatch {
+            // The worker of a batch that has not begun, whatever its state.
+            sqlx::query("UPDATE steps SET attempt = 0, declared = ordinal WHERE task_id = $1")
+                .bind(held.task_id)
+                .execute(&self.pool)
+                .await
+                .unwrap();
+        }
         if matches!(verb, Verb::Release | Verb::Expire) {
             // Whatever its state: only the state may stand in the way.
             sqlx::query(

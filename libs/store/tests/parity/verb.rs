@@ -2,8 +2,8 @@
 
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId};
 use tasker_store::{
-    Completion, Expiry, Failure, Payload, Place, Remedy, StoreError, ToEnd, ToEnqueue, ToLock,
-    ToQueue, ToRelease, ToRepair, ToStart, WaitingStep,
+    Completion, Expiry, Failure, Payload, Place, Remedy, Said, StoreError, ToEnd, ToEnqueue,
+    ToFail, ToLock, ToQueue, ToRelease, ToRepair, ToStart, WaitingStep,
 };
 use uuid::Uuid;
 
@@ -34,6 +34,8 @@ pub(crate) enum Verb {
     FailTheLongWay,
     /// A good result that was queued, and is found to be none.
     RefuseQueued,
+    /// With the others of its batch that have not begun.
+    FailBatch,
     Retry,
     /// With its task.
     Cancel,
@@ -45,7 +47,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Enqueue,
         Self::EnqueueToWorker,
         Self::StartAfterParent,
@@ -63,6 +65,7 @@ impl Verb {
         Self::CompleteTheLongWay,
         Self::FailTheLongWay,
         Self::RefuseQueued,
+        Self::FailBatch,
         Self::Retry,
         Self::Cancel,
         Self::ResetForRetry,
@@ -90,7 +93,7 @@ impl Verb {
                 &[On::EnqueueAsErrorForOrchestration, On::Fail]
             }
             Self::FailQueuedForNow => &[On::WaitForRetry],
-            Self::FailQueuedForGood | Self::RefuseQueued => &[On::Fail],
+            Self::FailQueuedForGood | Self::RefuseQueued | Self::FailBatch => &[On::Fail],
             Self::Retry => &[On::Retry],
             Self::Cancel => &[On::Cancel],
             Self::ResetForRetry => &[On::ResetForRetry],
@@ -112,6 +115,10 @@ impl Verb {
             && state != queued
             && state != StepState::EnqueuedForOrchestration
         {
+            return None;
+        }
+        // Nor one that has begun.
+        if self == Self::FailBatch && !state.is_before_start() {
             return None;
         }
         // Legal, but an end cancels what is open: what has failed may be reset if the task is.
@@ -187,6 +194,7 @@ impl Verb {
                     message_id: None,
                     held: step.parent.unwrap(),
                     payload: payload(),
+                    said: Said::Nothing,
                     worker_id: ACTOR.to_owned(),
                     traceparent: String::new(),
                     places: vec![place],
@@ -205,6 +213,7 @@ impl Verb {
             Self::CompleteTheLongWay | Self::FailTheLongWay | Self::RefuseQueued => {
                 self.settle(bench, step).await
             }
+            Self::FailBatch => fail_batch(bench, step).await,
             Self::Retry => store.retry_steps(1_000, ACTOR).await.map(drop),
             Self::Cancel => store.end_tasks(&[to_end(step)]).await.map(drop),
             Self::ResetForRetry => {
@@ -243,10 +252,19 @@ pub(crate) fn completion(step: &AStep) -> Completion {
         message_id: step.message_id,
         held: step.held,
         payload: payload(),
+        said: Said::Nothing,
         worker_id: ACTOR.to_owned(),
         traceparent: String::new(),
         places: Vec::new(),
     }
+}
+
+async fn fail_batch(bench: &Bench, step: &AStep) -> Result<(), StoreError> {
+    let mut settlement = bench.store.begin_settlement().await?;
+    settlement.lock(&[ToLock { message_id: None, held: step.held }]).await?;
+    let batch = ToFail { task_id: step.held.task_id, declared: step.held.ordinal, first: 0 };
+    settlement.fail_batches(&[batch], ACTOR).await?;
+    settlement.commit().await
 }
 
 async fn waiting(bench: &Bench, step: &AStep) -> WaitingStep {
@@ -257,6 +275,7 @@ async fn waiting(bench: &Bench, step: &AStep) -> WaitingStep {
         template_id: step.ready.template_id,
         priority: 0,
         callable: "any".to_owned(),
+        declared: None,
         traceparent: String::new(),
     }
 }
@@ -265,6 +284,7 @@ fn to_queue(step: &AStep, outcome: Result<Payload, (String, String, bool)>) -> T
     ToQueue {
         held: step.held,
         outcome,
+        said: None,
         retry_after_ms: 0,
         worker_id: ACTOR.to_owned(),
         traceparent: String::new(),
@@ -281,6 +301,7 @@ pub(crate) fn failure(step: &AStep, retryable: bool) -> Failure {
         wait_ms: AN_HOUR_MS,
         worker_id: ACTOR.to_owned(),
         traceparent: String::new(),
+        passed_over: false,
     }
 }
 

@@ -3,7 +3,10 @@
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskState};
 
 use super::Rules;
-use crate::database::{Database, Fate, Message};
+use crate::{
+    database::{Database, Fate, Message},
+    flaw::Flaw,
+};
 
 /// Repairs a step by hand. If its task has failed, what its end has cancelled is reopened.
 pub(crate) fn repair(database: &mut Database, rules: &Rules, step: usize, event: StepEvent) {
@@ -66,7 +69,7 @@ fn reopen(database: &mut Database, rules: &Rules) -> Vec<usize> {
         steps.filter(|step| database.allows(*step, &[StepEvent::Reopen])).collect();
     for step in &cancelled {
         let attempt = database.steps[*step].as_ref().map_or(0, |row| row.attempt);
-        let spent = attempt >= rules.max_attempts;
+        let spent = attempt >= rules.max_attempts && rules.flaw != Some(Flaw::ReopensWhatIsSpent);
         let path = [StepEvent::Reopen, StepEvent::Fail];
         pass(database, *step, &path[..if spent { 2 } else { 1 }]);
     }

@@ -1,0 +1,39 @@
+-- Fails the workers of batches that have not begun, since one has failed for good: Fail. Runs in the
+-- transaction that takes that failure, before it is taken. The caller has locked the tasks.
+WITH found AS MATERIALIZED (
+    SELECT steps.task_id, steps.ordinal, steps.state, unmet_dependencies
+    FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS batch (task_id, declared, first)
+    JOIN steps ON steps.task_id = batch.task_id
+        AND steps.ordinal >= batch.first AND steps.declared = batch.declared
+    WHERE steps.state IN ('pending', 'enqueued') AND attempt = 0
+    ORDER BY steps.task_id, steps.ordinal FOR NO KEY UPDATE OF steps
+), failed AS (
+    -- It waits for no place any more: whoever repairs it has it begin.
+    UPDATE steps SET state = step_state_after(steps.state, 'Fail'), unmet_dependencies = 0
+    FROM found
+    WHERE (steps.task_id, steps.ordinal) = (found.task_id, found.ordinal)
+    RETURNING steps.task_id, steps.ordinal, steps.state, steps.attempt,
+        found.state = 'enqueued' AS was_in_flight,
+        found.state = 'pending' AND found.unmet_dependencies = 0 AS was_ready
+), recorded AS (
+    INSERT INTO step_results (task_id, ordinal, attempt, error_type, error_message, retryable)
+    SELECT task_id, ordinal, attempt, 'BATCH_FAILED_FAST',
+        'another worker of the batch has failed before this one began', false
+    FROM failed
+    ON CONFLICT (task_id, ordinal) DO UPDATE
+    SET attempt = EXCLUDED.attempt, content_type = NULL, data = NULL, metadata = NULL,
+        error_type = EXCLUDED.error_type, error_message = EXCLUDED.error_message,
+        retryable = EXCLUDED.retryable, recorded_at = EXCLUDED.recorded_at
+), counted AS (
+    UPDATE tasks
+    SET ready = tasks.ready - change.ready, in_flight = tasks.in_flight - change.in_flight,
+        failed = failed + change.steps
+    FROM (
+        SELECT task_id, count(*)::integer AS steps, sum(was_ready::integer)::integer AS ready,
+            sum(was_in_flight::integer)::integer AS in_flight
+        FROM failed GROUP BY task_id
+    ) AS change
+    WHERE tasks.task_id = change.task_id
+)
+INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
+SELECT task_id, ordinal, '{Fail}', state, attempt, $4, 'BATCH_FAILED_FAST' FROM failed
