@@ -94,9 +94,13 @@ def work(worker, told):
     for response in responses:
         kind = response.WhichOneof("message")
         if kind == "deliver":
-            for delivery in response.deliver.deliveries:
-                send(acknowledgement(delivery))
-                send(result(delivery, told))
+            delivery = response.deliver.deliveries[0]
+            send(acknowledgement(delivery))
+            send(progress(delivery))
+        elif kind == "progress_ack":
+            saved = response.progress_ack.verdict
+            told["saved"] = worker_service_pb2.ProgressVerdict.Name(saved)
+            send(result(delivery, told))
         elif kind == "results_ack":
             verdict = response.results_ack.verdicts[0].verdict
             told["verdict"] = worker_service_pb2.ResultVerdict.Name(verdict)
@@ -107,6 +111,14 @@ def work(worker, told):
 def acknowledgement(delivery):
     ack = worker_service_pb2.DeliveryAck(delivery_tokens=[delivery.delivery_token])
     return worker_service_pb2.WorkRequest(delivery_ack=ack)
+
+
+def progress(delivery):
+    checkpoint = worker_service_pb2.Checkpoint(counters={"letters": 3})
+    saved = worker_service_pb2.Progress(
+        delivery_token=delivery.delivery_token, checkpoint=checkpoint, sequence=1
+    )
+    return worker_service_pb2.WorkRequest(progress=saved)
 
 
 def result(delivery, told):

@@ -24,7 +24,7 @@ pub use program::{Program, Signal};
 pub use recorder::{Recorder, Run};
 pub use script::{End, Line, Script, line as script_line, scripted};
 pub use service::Service;
-pub use session::{Session, failure, success};
+pub use session::{Session, checkpoint, failure, success, yielded};
 pub use spans::{ReceivedSpan, SpanReceiver};
 pub use wait::until;
 pub use worker::{WorkerTask, worker};

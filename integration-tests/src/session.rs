@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tasker_api::v1::{
-    Delivery, DeliveryAck, Drain, Hello, Nack, Payload, Ping, Pong, ResultVerdict,
-    ResultVerdictFor, Results, StepError, StepResult, Welcome, WorkRequest, WorkResponse,
-    step_result::Outcome, work_request, work_response, worker_service_client::WorkerServiceClient,
+    Checkpoint, Delivery, DeliveryAck, Drain, Hello, Nack, Payload, Ping, Pong, Progress,
+    ProgressAck, ResultVerdict, ResultVerdictFor, Results, StepError, StepResult, StepYield,
+    Welcome, WorkRequest, WorkResponse, step_result::Outcome, work_request, work_response,
+    worker_service_client::WorkerServiceClient,
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,6 +24,7 @@ pub struct Session {
     outgoing: mpsc::Sender<WorkRequest>,
     incoming: Streaming<WorkResponse>,
     pings: JoinHandle<()>,
+    saves: i64,
 }
 
 impl Session {
@@ -59,7 +61,7 @@ impl Session {
             panic!("the server did not say welcome first");
         };
         let pings = tokio::spawn(ping(outgoing.clone(), welcome.heartbeat_interval));
-        Ok(Self { welcome, outgoing, incoming, pings })
+        Ok(Self { welcome, outgoing, incoming, pings, saves: 0 })
     }
 
     /// Waits for the next delivery. It is not acknowledged.
@@ -102,6 +104,23 @@ impl Session {
             let work_response::Message::ResultsAck(ack) = heard else { return None };
             let of_it = |verdict: &&ResultVerdictFor| verdict.delivery_token == token;
             ack.verdicts.iter().find(of_it).map(ResultVerdictFor::verdict)
+        });
+        answered.await
+    }
+
+    /// Saves how far a delivery has come, and waits for what became of that.
+    ///
+    /// # Panics
+    /// There is no answer in time.
+    pub async fn save(&mut self, token: &str, cursor: &str) -> ProgressAck {
+        self.saves += 1;
+        let sequence = self.saves;
+        let checkpoint = Some(checkpoint(cursor));
+        let progress = Progress { delivery_token: token.to_owned(), checkpoint, sequence };
+        self.say(work_request::Message::Progress(progress)).await;
+        let answered = self.hear_until(|heard| match heard {
+            work_response::Message::ProgressAck(ack) if ack.sequence == sequence => Some(ack),
+            _ => None,
         });
         answered.await
     }
@@ -175,6 +194,22 @@ impl Drop for Session {
 pub fn success(token: &str, json: &str) -> StepResult {
     let payload = Payload { data: json.to_owned().into(), ..Payload::default() };
     let outcome = Some(Outcome::Success(payload));
+    StepResult { delivery_token: token.to_owned(), outcome, ..StepResult::default() }
+}
+
+/// Where to go on, in JSON.
+#[must_use]
+pub fn checkpoint(cursor: &str) -> Checkpoint {
+    let cursor = Payload { data: cursor.to_owned().into(), ..Payload::default() };
+    Checkpoint { cursor: Some(cursor), ..Checkpoint::default() }
+}
+
+/// A step that is to go on later.
+#[must_use]
+pub fn yielded(token: &str, cursor: &str, delay: Duration) -> StepResult {
+    let delay = prost_types::Duration::try_from(delay).expect("a test's delays are short");
+    let step = StepYield { checkpoint: Some(checkpoint(cursor)), delay: Some(delay) };
+    let outcome = Some(Outcome::Yielded(step));
     StepResult { delivery_token: token.to_owned(), outcome, ..StepResult::default() }
 }
 

@@ -134,6 +134,7 @@ fn new_task(template_id: Uuid) -> NewTask {
         task_id: TaskId::new(),
         template_id,
         newest: true,
+        steps: 4,
         repetition: Some(identity::request_key(&request_id)),
         identity: None,
         priority: 0,
@@ -142,6 +143,7 @@ fn new_task(template_id: Uuid) -> NewTask {
         correlation_id: String::new(),
         requested_by: String::new(),
         reason: String::new(),
+        look_after: None,
         traceparent: String::new(),
         tracestate: String::new(),
     }
@@ -152,6 +154,9 @@ fn leased(ready: Vec<ReadyStep>, session: Uuid) -> Vec<ToEnqueue> {
         ready,
         to: Some((Uuid::now_v7(), session, TIMEOUT_MS)),
         traceparent: String::new(),
+        queue: "arithmetic".to_owned(),
+        callable: "square".to_owned(),
+        held_to: None,
     };
     ready.into_iter().map(lease).collect()
 }

@@ -13,8 +13,8 @@ use futures::{Stream, StreamExt as _};
 use hdrhistogram::Histogram;
 use tasker_api::v1::{
     Ping, PollStepsRequest, PollStepsResponse, Pong, RenewLeasesRequest, RenewLeasesResponse,
-    ReportResultsRequest, ReportResultsResponse, WorkRequest, WorkResponse, work_request,
-    work_response,
+    ReportResultsRequest, ReportResultsResponse, SaveProgressRequest, SaveProgressResponse,
+    WorkRequest, WorkResponse, work_request, work_response,
     worker_service_client::WorkerServiceClient,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
@@ -158,6 +158,13 @@ impl WorkerService for PingPong {
         &self,
         _: Request<ReportResultsRequest>,
     ) -> Result<Response<ReportResultsResponse>, Status> {
+        Err(only_pings())
+    }
+
+    async fn save_progress(
+        &self,
+        _: Request<SaveProgressRequest>,
+    ) -> Result<Response<SaveProgressResponse>, Status> {
         Err(only_pings())
     }
 

@@ -1,9 +1,9 @@
-//! A worker to be killed: it takes steps, says so, and never ends them.
+//! A worker to be killed: it takes steps, saves a checkpoint of them, says so, and never ends them.
 
 use std::{env, future::pending};
 
 use anyhow::Context as _;
-use tasker_worker::{HandlerError, Registry, StepContext, Worker};
+use tasker_worker::{Checkpoint, HandlerError, Registry, StepContext, Worker};
 
 /// Arguments: the gateway's address, a namespace and a callable.
 #[tokio::main]
@@ -14,6 +14,8 @@ async fn main() -> anyhow::Result<()> {
     let mut registry = Registry::new();
     registry.register_fn(callable, |step: StepContext| async move {
         println!("holds {}", step.step_name());
+        step.save_checkpoint(Checkpoint::at(&"half way")?).await?;
+        println!("has saved {}", step.step_name());
         pending::<Result<(), HandlerError>>().await
     });
     let worker = Worker::builder(gateway).namespaces([namespace]).registry(registry).build()?;

@@ -108,6 +108,7 @@ async fn lone_tasks(server: &Server, tasks: usize) {
         .with("mesh.fallback_interval", "1h")
         .with("step_enqueuer.session_ttl", "1h")
         .with("finalizer.reconcile_interval", "1h")
+        .with("finalizer.limits_interval", "1h")
         .start()
         .await;
     let client = mesh.client();
@@ -179,6 +180,9 @@ async fn started_of(store: &Store, ready: Vec<ReadyStep>, way: Way) -> Vec<Start
             Way::Queued => None,
         },
         traceparent: String::new(),
+        queue: "arithmetic".to_owned(),
+        callable: "square".to_owned(),
+        held_to: None,
     };
     let items: Vec<_> = ready.into_iter().map(place).collect();
     let enqueued = store.enqueue_steps(&items, "step-enqueuer").await.unwrap();
@@ -186,7 +190,7 @@ async fn started_of(store: &Store, ready: Vec<ReadyStep>, way: Way) -> Vec<Start
         return enqueued.started;
     }
     let handlers = ["square".to_owned()];
-    let waiting = store.waiting_steps("arithmetic", &handlers, BATCH as i64).await.unwrap();
+    let (waiting, _) = store.waiting_steps("arithmetic", &handlers, BATCH as i64).await.unwrap();
     let start = |waiting| ToStart {
         waiting,
         delivery_id: Uuid::now_v7(),
@@ -224,6 +228,7 @@ fn new_task(template_id: Uuid) -> tasker_store::NewTask {
         task_id: TaskId::new(),
         template_id,
         newest: true,
+        steps: 4,
         repetition: Some(identity::request_key(&Uuid::now_v7().to_string())),
         identity: None,
         priority: 0,
@@ -232,6 +237,7 @@ fn new_task(template_id: Uuid) -> tasker_store::NewTask {
         correlation_id: String::new(),
         requested_by: String::new(),
         reason: String::new(),
+        look_after: None,
         traceparent: String::new(),
         tracestate: String::new(),
     }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tasker_api::DeliveryToken;
 use tasker_client::{NewTask, v1::TaskState};
-use tasker_integration_tests::{Mesh, register_examples};
+use tasker_integration_tests::{Mesh, Session, register_examples};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -16,6 +17,28 @@ async fn tasks_complete_by_calls_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_complete_by_reading_queues_alone() {
     tasks_complete_by("polling_only").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queued_result_is_judged_though_the_call_that_tells_of_it_got_lost() {
+    let mesh = Mesh::setup().with("mesh.mode", "event_driven_only");
+    let mesh = mesh.with("finalizer.reconcile_interval", "1s").start().await;
+    let client = mesh.client();
+    let yaml = "{namespace: modes, name: lone, version: 1.0.0,
+        steps: [{name: only, handler: {callable: any}}]}";
+    client.register_template(yaml).await.unwrap();
+    let task_id = client.create_task(NewTask::of("modes", "lone")).await.unwrap().task_id;
+    let hello = Session::hello("worker", "modes", &["any"], 1);
+    let mut session = Session::open(mesh.channel().await, hello).await.unwrap();
+    let token: DeliveryToken = session.take().await.delivery_token.parse().unwrap();
+    // A step-enqueuer that is killed between its commit and its call.
+    let ledger = mesh.ledger().await;
+    ledger.queue_a_result(token).await;
+    let task = client.wait_for_task(&task_id, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::Complete);
+    session.drain().await;
+    ledger.every_task_has_completed_once(1).await;
+    ledger.nothing_is_left().await;
 }
 
 async fn tasks_complete_by(mode: &str) {

@@ -39,6 +39,7 @@ async fn python_made_from_the_proto_files_submits_watches_and_works() {
         told["delivered"],
         json!({"step": "greet", "attempt": 1, "context": {"name": "Ada"}})
     );
+    assert_eq!(told["saved"], "PROGRESS_VERDICT_COMMITTED");
     assert_eq!(told["verdict"], "RESULT_VERDICT_COMMITTED");
     assert_eq!(told["state"], "TASK_STATE_COMPLETE");
     let completed = json!(["greet", "exclaim"]);

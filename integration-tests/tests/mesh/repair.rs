@@ -26,6 +26,7 @@ in_both_shapes![
     a_step_that_is_reset_has_all_its_attempts_and_its_task_goes_on,
     a_step_that_is_resolved_unlocks_its_dependants_without_its_result,
     a_result_of_the_operators_reaches_the_dependants_and_the_workers_own_is_refused,
+    a_result_of_the_operators_is_what_the_template_asks_for,
     a_step_that_waits_is_settled_and_nobody_gets_it,
     a_task_that_was_given_up_comes_back_to_life,
     all_failed_steps_of_a_task_are_repaired_at_once,
@@ -162,6 +163,21 @@ async fn a_result_of_the_operators_reaches_the_dependants_and_the_workers_own_is
     settles(&client, &task_id, TaskState::Complete).await;
     worker.drain().await;
     all_is_well(&mesh.ledger().await).await;
+}
+
+async fn a_result_of_the_operators_is_what_the_template_asks_for(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: repairs, name: strict, version: 1.0.0, steps: [
+        {name: only, handler: {callable: work}, result_schema: {type: integer}}]}";
+    let task_id = submit(&client, yaml).await;
+    let wrong = client.complete_step(&task_id, "only", json("\"1\""), &carol()).await.unwrap_err();
+    let reason = wrong.reason().map(str::to_owned);
+    assert_eq!(
+        (wrong.code(), reason.as_deref()),
+        (Code::InvalidArgument, Some("RESULT_SCHEMA_VIOLATION"))
+    );
+    client.complete_step(&task_id, "only", json("1"), &carol()).await.unwrap();
+    settles(&client, &task_id, TaskState::Complete).await;
 }
 
 async fn a_step_that_waits_is_settled_and_nobody_gets_it(mesh: &Mesh) {

@@ -24,6 +24,7 @@ mod generated {
     }
 }
 
+pub mod dead_letters;
 pub mod expansion;
 pub mod field;
 pub mod page;

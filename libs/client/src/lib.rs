@@ -21,10 +21,12 @@
 mod back_off;
 mod call;
 mod client;
+mod dlq;
 mod endpoint;
 mod error;
 mod events;
 mod health;
+mod history;
 pub mod json;
 mod new_task;
 mod pages;

@@ -1,8 +1,9 @@
-//! Steps: read and list.
+//! Steps: read, list, explain.
 
 use futures::Stream;
 use tasker_api::v1::{
-    GetStepRequest, ListStepsRequest, Step, step_service_client::StepServiceClient,
+    ExplainStepRequest, ExplainTaskRequest, GetStepRequest, ListStepsRequest, Step,
+    StepExplanation, step_service_client::StepServiceClient,
 };
 use tonic::{Status, transport::Channel};
 
@@ -27,6 +28,31 @@ impl Client {
             self.call(request, |to, request| async move { steps(to).get_step(request).await });
         let none = || Status::internal("the answer holds no step").into();
         answer.await?.step.ok_or_else(none)
+    }
+
+    /// Says why a step does not run; or where it runs, or how it has ended.
+    ///
+    /// # Errors
+    /// `NotFound`: no such task or step.
+    pub async fn explain_step(
+        &self,
+        task_id: &str,
+        step_name: &str,
+    ) -> Result<StepExplanation, Error> {
+        let request = ExplainStepRequest { task_id: task_id.into(), step_name: step_name.into() };
+        let rpc = |to, request| async move { steps(to).explain_step(request).await };
+        let none = || Status::internal("the answer holds no explanation").into();
+        self.call(request, rpc).await?.explanation.ok_or_else(none)
+    }
+
+    /// Says why each step of a task that is not done does not run, or where it runs, in dependency order.
+    ///
+    /// # Errors
+    /// `NotFound`: no such task.
+    pub async fn explain_task(&self, task_id: &str) -> Result<Vec<StepExplanation>, Error> {
+        let request = ExplainTaskRequest { task_id: task_id.into() };
+        let rpc = |to, request| async move { steps(to).explain_task(request).await };
+        Ok(self.call(request, rpc).await?.explanations)
     }
 
     /// Streams the steps of a task in dependency order, without the payloads of their results.

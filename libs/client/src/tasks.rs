@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures::Stream;
 use tasker_api::v1::{
     CreateTaskRequest, CreateTaskResponse, GetTaskRequest, ListTasksRequest, ListTasksResponse,
-    Task, WaitForTaskRequest, task_service_client::TaskServiceClient,
+    PauseTaskRequest, ResumeTaskRequest, Task, WaitForTaskRequest,
+    task_service_client::TaskServiceClient,
 };
 use tokio::time::Instant;
 use tonic::{Status, transport::Channel};
@@ -16,6 +17,7 @@ use crate::{
     error::Error,
     pages,
     progress::has_settled,
+    repairs::Operator,
 };
 
 /// Asked for in one call of WaitForTask: short enough for proxies that close what seems idle.
@@ -83,6 +85,34 @@ impl Client {
         request: ListTasksRequest,
     ) -> Result<ListTasksResponse, Error> {
         self.call(request, |to, request| async move { tasks(to).list_tasks(request).await }).await
+    }
+
+    /// Has no further step of a task begin; what runs goes on. Who asks for it, and why, is kept.
+    ///
+    /// # Errors
+    /// `NotFound`: no such task. `FailedPrecondition`: it has ended.
+    pub async fn pause_task(&self, task_id: &str, by: &Operator) -> Result<Task, Error> {
+        let request = PauseTaskRequest {
+            task_id: task_id.into(),
+            operator: by.name.clone(),
+            reason: by.reason.clone(),
+        };
+        let rpc = |to, request| async move { tasks(to).pause_task(request).await };
+        self.call(request, rpc).await?.task.ok_or_else(no_task)
+    }
+
+    /// Lets a paused task go on, at once.
+    ///
+    /// # Errors
+    /// `NotFound`: no such task. `FailedPrecondition`: it has ended.
+    pub async fn resume_task(&self, task_id: &str, by: &Operator) -> Result<Task, Error> {
+        let request = ResumeTaskRequest {
+            task_id: task_id.into(),
+            operator: by.name.clone(),
+            reason: by.reason.clone(),
+        };
+        let rpc = |to, request| async move { tasks(to).resume_task(request).await };
+        self.call(request, rpc).await?.task.ok_or_else(no_task)
     }
 
     /// Waits until the task ends or is blocked by failures, at most for `time`.

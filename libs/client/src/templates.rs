@@ -2,8 +2,9 @@
 
 use futures::Stream;
 use tasker_api::v1::{
-    GetTemplateRequest, ListTemplatesRequest, RegisterTemplateRequest, Template, TemplateRef,
-    TemplateViolation, ValidateTemplateRequest, template_service_client::TemplateServiceClient,
+    GetTemplateRequest, ListTemplatesRequest, PauseTemplateRequest, RegisterTemplateRequest,
+    ResumeTemplateRequest, Template, TemplateRef, TemplateViolation, ValidateTemplateRequest,
+    template_service_client::TemplateServiceClient,
 };
 use tonic::{Status, transport::Channel};
 
@@ -11,6 +12,7 @@ use crate::{
     client::{Client, LARGEST_MESSAGE},
     error::Error,
     pages,
+    repairs::Operator,
 };
 
 fn templates(channel: Channel) -> TemplateServiceClient<Channel> {
@@ -50,6 +52,35 @@ impl Client {
         let request = GetTemplateRequest { template: Some(template) };
         let rpc = |to, request| async move { templates(to).get_template(request).await };
         self.call(request, rpc).await?.template.ok_or_else(no_template)
+    }
+
+    /// Has no further step begin of tasks made from a template, of all its versions if none is named.
+    /// Who asks for it, and why, is kept.
+    ///
+    /// # Errors
+    /// `NotFound`: no such template or version.
+    pub async fn pause_template(&self, template: TemplateRef, by: &Operator) -> Result<(), Error> {
+        let request = PauseTemplateRequest {
+            template: Some(template),
+            operator: by.name.clone(),
+            reason: by.reason.clone(),
+        };
+        let rpc = |to, request| async move { templates(to).pause_template(request).await };
+        self.call(request, rpc).await.map(|_| ())
+    }
+
+    /// Ends a pause, named as it was begun.
+    ///
+    /// # Errors
+    /// `NotFound`: no such template or version.
+    pub async fn resume_template(&self, template: TemplateRef, by: &Operator) -> Result<(), Error> {
+        let request = ResumeTemplateRequest {
+            template: Some(template),
+            operator: by.name.clone(),
+            reason: by.reason.clone(),
+        };
+        let rpc = |to, request| async move { templates(to).resume_template(request).await };
+        self.call(request, rpc).await.map(|_| ())
     }
 
     /// Streams the templates that `filter` describes, without their steps.

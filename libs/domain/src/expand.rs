@@ -269,7 +269,7 @@ impl<'t> Existing<'t> {
             let (settled, before) = (self.settled(ordinal, step), births.len());
             match (settled, step.kind) {
                 (Presence::Here { .. }, Kind::BatchWorker) => {
-                    self.batch(step, ordinal, &mut births)
+                    self.batch(step, ordinal, &mut births);
                 }
                 (Presence::Here { unmet }, _) => {
                     births.push(Birth { ordinal, declared: ordinal, batch: None, unmet });

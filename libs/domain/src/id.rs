@@ -63,6 +63,10 @@ id!(
     DeliveryId
 );
 id!(
+    /// Names one time that a task was put among the dead letters.
+    DeadLetterId
+);
+id!(
     /// Names one connection's worth of a worker's liveness.
     SessionId
 );

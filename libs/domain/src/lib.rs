@@ -5,6 +5,7 @@
 
 pub mod back_off;
 pub mod counts;
+pub mod dead_letter;
 pub mod error;
 pub mod event_pattern;
 pub mod expand;
@@ -17,13 +18,15 @@ pub mod rerun;
 pub mod step;
 pub mod task;
 pub mod template;
+pub mod usage;
 
 pub use back_off::{BackOff, Strategy};
 pub use counts::StepCounts;
+pub use dead_letter::{DeadLetterReason, DeadLetterStatus};
 pub use error::ErrorKind;
 pub use event_pattern::EventPattern;
-pub use id::{DeliveryId, Ordinal, SessionId, TaskId, TemplateId};
-pub use rank::Rank;
+pub use id::{DeadLetterId, DeliveryId, Ordinal, SessionId, TaskId, TemplateId};
+pub use rank::{Ageing, Rank};
 pub use step::{StepEvent, StepState};
 pub use task::{TaskEvent, TaskState};
 pub use template::Template;

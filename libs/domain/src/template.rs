@@ -7,17 +7,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use self::limit::Limit;
 use crate::{back_off::BackOff, id::Ordinal, identity::Identity};
 
 mod definition;
 mod environments;
 mod event;
 mod kind;
+pub mod lifecycle;
+pub mod limit;
 mod schema;
 mod validate;
 
 pub use event::{Condition, Delivery, Event, Outcome};
 pub use kind::{Batching, FailureStrategy, Kind, MAX_BATCHES};
+pub use lifecycle::Lifecycle;
 pub use schema::Schema;
 
 /// The longest YAML text of a template, in bytes.
@@ -40,6 +44,8 @@ pub struct Template {
     pub metadata: Value,
     /// When two submissions are the same task.
     pub identity: Identity,
+    /// How long a task may take.
+    pub lifecycle: Lifecycle,
     /// What a task's context must be.
     pub input_schema: Option<Schema>,
     /// Dependencies before dependants: a step's place is its [`Ordinal`].
@@ -69,6 +75,8 @@ pub struct Step {
     pub back_off: BackOff,
     /// How long one attempt may take.
     pub timeout: Duration,
+    /// What it is held to before it begins: its template's limits, then its own.
+    pub limits: Vec<Limit>,
     /// The namespace whose workers run it: the template's own unless the step names another.
     pub queue: String,
     /// Whose results its deliveries carry.

@@ -147,7 +147,7 @@ impl Queue {
             .await
     }
 
-    /// Moves one message to `<queue>_dlq`, with the reason in its headers. Says whether it was there.
+    /// Moves one message to `<queue>_dlq`, with the reason in its headers. Returns its body, if it was there.
     ///
     /// # Errors
     /// The database says no.
@@ -156,14 +156,15 @@ impl Queue {
         executor: impl PgExecutor<'_>,
         id: i64,
         reason: &str,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> Result<Option<Value>, sqlx::Error> {
         // The name has been checked: it cannot be anything but a table of PGMQ.
         let sql = format!(
             "WITH gone AS (DELETE FROM pgmq.q_{self} WHERE msg_id = $1 RETURNING message, headers)
-             SELECT pgmq.send($2, message, coalesce(headers, '{{}}') || jsonb_build_object('reason', $3::text))
+             SELECT pgmq.send($2, message, coalesce(headers, '{{}}') || jsonb_build_object('reason', $3::text)),
+                 message
              FROM gone"
         );
-        let parked: Option<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        let parked: Option<(i64, Value)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(id)
             .bind(format!("{self}_dlq"))
             .bind(reason)
@@ -172,7 +173,7 @@ impl Queue {
         if parked.is_some() {
             tracing::error!(queue.name = %self, message.id = id, reason, "parked a message of {self} that cannot be worked off");
         }
-        Ok(parked.is_some())
+        Ok(parked.map(|(_, body)| body))
     }
 }
 

@@ -22,6 +22,14 @@ pub trait Stage: Send + Sync + 'static {
     /// What no two items of a batch may share.
     type Key: Eq + Hash + Send;
 
+    /// The most that the items of a batch may weigh, unless one alone weighs more.
+    const MAX_WEIGHT: usize = usize::MAX;
+
+    /// How much work an item is, where they differ much.
+    fn weight(_item: &Self::Item) -> usize {
+        1
+    }
+
     /// Two items with one key do not fit in one batch: the later waits for the next.
     fn key(item: &Self::Item) -> Self::Key;
 
@@ -163,27 +171,18 @@ async fn run<S: Stage>(
     bound: usize,
 ) {
     let mut arrived = Vec::with_capacity(bound);
-    let mut twins: Vec<Arrival<S>> = Vec::new();
+    let mut left: Vec<Arrival<S>> = Vec::new();
     let mut pace = Pace::new();
     loop {
         pace.next().await;
-        arrived.append(&mut twins);
+        arrived.append(&mut left);
         if arrived.is_empty() {
             let taken = arrivals.lock().await.recv_many(&mut arrived, bound).await;
             if taken == 0 {
                 return;
             }
         }
-        let mut keys = HashSet::with_capacity(arrived.len());
-        let (mut items, mut callers) = (Vec::new(), Vec::new());
-        for (item, caller) in arrived.drain(..) {
-            if keys.insert(S::key(&item)) {
-                items.push(item);
-                callers.push(caller);
-            } else {
-                twins.push((item, caller));
-            }
-        }
+        let (items, callers) = batch::<S>(&mut arrived, &mut left);
         pace.begin(items.len());
         let answers = apply(&*stage, &items).await;
         // Only now, after the commit: an answer is a promise.
@@ -192,6 +191,28 @@ async fn run<S: Stage>(
             caller.send(answer).ok();
         }
     }
+}
+
+/// The first batch of what has arrived. `left` is what does not fit in: twins, and all after what would
+/// make it too heavy.
+fn batch<S: Stage>(
+    arrived: &mut Vec<Arrival<S>>,
+    left: &mut Vec<Arrival<S>>,
+) -> (Vec<S::Item>, Vec<oneshot::Sender<Answer<S>>>) {
+    let mut keys = HashSet::with_capacity(arrived.len());
+    let (mut items, mut callers) = (Vec::new(), Vec::new());
+    let mut weight = 0usize;
+    for (item, caller) in arrived.drain(..) {
+        weight = weight.saturating_add(S::weight(&item));
+        let fits = weight <= S::MAX_WEIGHT || items.is_empty();
+        if fits && keys.insert(S::key(&item)) {
+            items.push(item);
+            callers.push(caller);
+        } else {
+            left.push((item, caller));
+        }
+    }
+    (items, callers)
 }
 
 /// One transaction; if it fails, halves of it, until the bad item fails alone.
@@ -243,6 +264,12 @@ mod tests {
         type Answer = i32;
         type Error = &'static str;
         type Key = i32;
+
+        const MAX_WEIGHT: usize = 1_000;
+
+        fn weight(item: &i32) -> usize {
+            usize::try_from(*item).unwrap()
+        }
 
         fn key(item: &i32) -> i32 {
             *item
@@ -315,6 +342,17 @@ mod tests {
         rig.gate.add_permits(100);
         assert_eq!(plain(rig.gather.call([5, 5, 5]).await), [Some(10), Some(10), Some(10)]);
         assert_eq!(*rig.batches.lock().unwrap(), [vec![5], vec![5], vec![5]]);
+    }
+
+    #[tokio::test]
+    async fn heavy_items_go_in_smaller_batches_in_their_order_and_the_heaviest_alone() {
+        let rig = rig(100, 100);
+        rig.gate.add_permits(100);
+        let answers = plain(rig.gather.call([600, 300, 200, 5_000, 1, 2, 600]).await);
+        assert_eq!(answers.len(), 7);
+        assert!(answers.iter().all(Option::is_some));
+        let batches = rig.batches.lock().unwrap();
+        assert_eq!(*batches, [vec![600, 300], vec![200], vec![5_000], vec![1, 2, 600]]);
     }
 
     #[tokio::test]

@@ -82,8 +82,10 @@ impl Announcer {
     /// How long to wait after the announcement before: less if some replica may have work to do, or to stop.
     fn pace(&self) -> Duration {
         let waiting = self.waiting();
-        let urgent =
-            waiting.retries || !waiting.waiting.is_empty() || !waiting.cancelled.is_empty();
+        let urgent = waiting.retries
+            || !waiting.waiting.is_empty()
+            || !waiting.limited.is_empty()
+            || !waiting.cancelled.is_empty();
         if urgent { URGENT } else { PACE }
     }
 

@@ -15,7 +15,7 @@ const MAX_ERROR_TYPE: usize = 200;
 /// Of an error's message, what is kept, in bytes.
 const KEPT_MESSAGE: usize = 8 << 10;
 /// The longest wait that a worker may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub const MAX_WAIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A result that can be kept.
 #[derive(Debug, Clone)]
@@ -53,10 +53,7 @@ pub struct StepFailure {
 /// The token is none, or the result cannot be kept: says why.
 pub fn check(submitted: SubmittedResult) -> Result<CheckedResult, Invalid> {
     let result = submitted.result.unwrap_or_default();
-    let token: DeliveryToken = result
-        .delivery_token
-        .parse()
-        .map_err(|error: token::NotAToken| Invalid::field("delivery_token", error.to_string()))?;
+    let token = token(&result.delivery_token)?;
     let expansion = match (&result.outcome, result.expansion) {
         (Some(Outcome::Success(_)), Some(said)) => Some(expansion::check("expansion", said)?),
         (_, Some(_)) => return Err(Invalid::field("expansion", "only beside `success`")),
@@ -77,17 +74,30 @@ pub fn check(submitted: SubmittedResult) -> Result<CheckedResult, Invalid> {
                 Ok(Payload { content_type, data, metadata })
             }
             Some(Outcome::Failure(error)) => Err(failure(error)?),
+            Some(Outcome::Yielded(_)) => {
+                return Err(Invalid::field("yielded", "this is no result to judge"));
+            }
             None => return Err(Invalid::field("outcome", "neither success nor failure")),
         },
         expansion,
-        retry_after: retry_after.min(MAX_RETRY_AFTER),
+        retry_after: retry_after.min(MAX_WAIT),
         worker_id: submitted.worker_id,
         traceparent: traceparent(result.trace.unwrap_or_default().traceparent),
     })
 }
 
+/// Reads a delivery's token from a field named `delivery_token`.
+///
+/// # Errors
+/// The text is none.
+pub fn token(text: &str) -> Result<DeliveryToken, Invalid> {
+    text.parse()
+        .map_err(|error: token::NotAToken| Invalid::field("delivery_token", error.to_string()))
+}
+
 /// What is no trace's place is dropped: a result is worth more than its span.
-fn traceparent(text: String) -> String {
+#[must_use]
+pub fn traceparent(text: String) -> String {
     let fits =
         text.len() == 55 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     if fits { text } else { String::new() }

@@ -119,6 +119,7 @@ pub fn task(row: TaskRow) -> public::Task {
         end_time: row.ended_at.map(time::timestamp),
         correlation_id: row.correlation_id,
         priority: row.priority.into(),
+        paused: row.paused,
         steps: Some(row.counts.into()),
         ..public::Task::default()
     }
@@ -128,7 +129,8 @@ pub fn task(row: TaskRow) -> public::Task {
 #[must_use]
 pub fn task_with_details(row: TaskRow, details: TaskDetails) -> public::Task {
     public::Task {
-        context: Some(payload(details.context)),
+        // Of a task that ended long ago it may have been purged.
+        context: (!details.context.content_type.is_empty()).then(|| payload(details.context)),
         idempotency_key: details.idempotency_key,
         requested_by: details.requested_by,
         reason: details.reason,

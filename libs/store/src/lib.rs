@@ -7,16 +7,22 @@
 
 mod announce;
 mod batches;
+mod dead_letters;
 mod deliveries;
 mod domain_events;
 mod error;
+mod held_steps;
 mod leases;
+mod limited_tasks;
 mod lines;
 mod messages;
 mod migrate;
+mod pauses;
 mod payload;
 mod pool;
+mod readiness;
 mod reconcile;
+mod step_checkpoints;
 mod steps;
 mod tasks;
 mod templates;
@@ -25,18 +31,28 @@ mod worker_sessions;
 
 pub use announce::{Announcement, CHANNEL};
 pub use batches::{Batch, Waiting, WorkerResults};
+pub use dead_letters::{
+    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterUpdate, NewDeadLetter, QueuePlace,
+    Updated,
+};
 pub use deliveries::Content;
 pub use domain_events::{AnnouncedEvents, DomainEvent, EventError, EventPayload, TemplateOfEvent};
 pub use error::StoreError;
+pub use held_steps::{Asked, HeldStep};
 pub use leases::{Adopted, Lost};
+pub use limited_tasks::{LimitedTask, Look};
 pub use messages::{Finalization, Queued, QueuedResult, ReadyStep, WaitingStep};
 pub use migrate::{migrate, schema_fingerprint, schema_version};
+pub use pauses::{ByHand, LetGo, Pause};
 pub use payload::Payload;
 pub use pool::{Options, Store};
+pub use readiness::{Obstacle, Readiness};
 pub use reconcile::Findings;
+pub use step_checkpoints::ToSave;
 pub use steps::{
     Held, Verdict,
-    admit::ToAdmit,
+    admit::{Admitted, ToAdmit, asked},
+    admit_workers::WorkersToAdmit,
     complete::{Completion, Judged, Place, Said},
     enqueue::{Enqueued, ToEnqueue},
     expand::{NewStep, Standing, ToExpand},
@@ -51,6 +67,7 @@ pub use steps::{
     retry::Retried,
     settle::{Locked, Settlement, ToLock},
     start::{Started, ToStart},
+    yield_steps::{ToYield, Yielded},
 };
 pub use tasks::{
     create::{Born, NewTask, Unborn},
@@ -60,4 +77,4 @@ pub use tasks::{
     rerun::{Rerun, ToRerun},
 };
 pub use templates::{Registered, TemplateName, TemplateRow};
-pub use transitions::{Transition, TransitionKind};
+pub use transitions::{Past, PastMove, Transition, TransitionKind};

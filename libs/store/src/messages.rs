@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tasker_domain::Ordinal;
+use tasker_domain::{DeadLetterReason, Ordinal};
 use tasker_pgmq::Queue;
 use uuid::Uuid;
 
-use crate::{Content, Store, StoreError};
+use crate::{Content, NewDeadLetter, Store, StoreError, dead_letters};
 
 /// How long a message that was read is hidden: as long as a batch may take.
 const HIDE: Duration = Duration::from_secs(10);
@@ -116,6 +116,9 @@ pub struct WaitingStep {
     /// Of what queued it.
     #[serde(skip)]
     pub traceparent: String,
+    /// How long it has, by the database's clock.
+    #[serde(skip)]
+    pub waited: Duration,
 }
 
 impl ReadyStep {
@@ -195,21 +198,58 @@ impl Store {
             match taken {
                 Ok(message) => read.push(message),
                 Err(reason) => {
-                    queue.park(&self.durable, message.id, &reason).await?;
+                    self.park_message(&queue, message.id, &reason).await?;
                 }
             }
         }
         Ok(read)
     }
 
-    /// Parks a message that cannot be worked off, with the reason.
+    /// Whether a message between stages has been waiting for so long to be read.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn messages_wait(&self, time: Duration) -> Result<bool, StoreError> {
+        let waits = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM pgmq.q_orchestration_ready_steps WHERE vt < now() - time)
+                OR EXISTS (SELECT FROM pgmq.q_orchestration_step_results WHERE vt < now() - time)
+                OR EXISTS (SELECT FROM pgmq.q_orchestration_task_finalizations WHERE vt < now() - time)
+                AS "waits!"
+            FROM (SELECT $1::double precision * interval '1 s') AS given (time)"#,
+            time.as_secs_f64()
+        )
+        .fetch_one(&self.relaxed)
+        .await?;
+        Ok(waits)
+    }
+
+    /// Parks a message that cannot be worked off, with the reason. A task that it names is put among the
+    /// dead letters: the message will not move it any more.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn park(&self, queue: &str, id: i64, reason: &str) -> Result<(), StoreError> {
         let queue = Queue::new(queue)
             .map_err(|error| StoreError::Corrupt { table: "pgmq", what: error.to_string() })?;
-        queue.park(&self.durable, id, reason).await?;
+        self.park_message(&queue, id, reason).await
+    }
+
+    pub(crate) async fn park_message(
+        &self,
+        queue: &Queue,
+        id: i64,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.durable.begin().await?;
+        let body = queue.park(&mut *tx, id, reason).await?;
+        let task = body.and_then(|body| body.get("task_id")?.as_str()?.parse().ok());
+        if let Some(task_id) = task {
+            let detail = format!("message {id} of {queue} was parked: {reason}");
+            let reason = DeadLetterReason::PoisonMessage;
+            let letter = NewDeadLetter { task_id, reason, detail, lasted: None };
+            dead_letters::create(&mut *tx, &[letter], queue.name()).await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 }

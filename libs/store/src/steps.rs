@@ -1,6 +1,7 @@
 //! The steps: a file for each verb, as in `sql/steps/`.
 
 pub(crate) mod admit;
+pub(crate) mod admit_workers;
 pub(crate) mod complete;
 pub(crate) mod enqueue;
 pub(crate) mod expand;
@@ -15,6 +16,7 @@ pub(crate) mod repair;
 pub(crate) mod retry;
 pub(crate) mod settle;
 pub(crate) mod start;
+pub(crate) mod yield_steps;
 
 use uuid::Uuid;
 
@@ -60,14 +62,18 @@ impl Way {
 }
 
 /// Puts verdicts at the places of their items; an item without a step has lost its lease.
-struct Verdicts(Vec<Verdict>);
+pub(crate) struct Verdicts(pub(crate) Vec<Verdict>);
 
 impl Verdicts {
-    fn of(items: usize) -> Self {
+    pub(crate) fn of(items: usize) -> Self {
         Self(vec![Verdict::LeaseLost; items])
     }
 
-    fn put(&mut self, position: Option<i64>, verdict: Option<&str>) -> Result<(), StoreError> {
+    pub(crate) fn put(
+        &mut self,
+        position: Option<i64>,
+        verdict: Option<&str>,
+    ) -> Result<(), StoreError> {
         let verdict = match verdict {
             Some("committed") => Verdict::Committed,
             Some("duplicate") => Verdict::Duplicate,

@@ -4,6 +4,7 @@ pub(crate) mod create;
 pub(crate) mod end;
 pub(crate) mod finalize;
 mod hold;
+mod purge;
 pub(crate) mod read;
 pub(crate) mod rerun;
 mod watch;

@@ -95,6 +95,9 @@ impl Store {
                 })?;
             queue.create(&mut *tx).await?;
             dead_letters.create(&mut *tx).await?;
+            sqlx::query!("SELECT order_queue_by_priority($1)", queue.name())
+                .fetch_one(&mut *tx)
+                .await?;
         }
         if template
             .steps

@@ -1,7 +1,9 @@
 //! What happened to a task and its steps.
 
+use std::{fmt::Display, str::FromStr, time::Duration};
+
 use chrono::{DateTime, Utc};
-use tasker_domain::TaskId;
+use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId, TaskState};
 
 use crate::{Store, StoreError};
 
@@ -36,7 +38,133 @@ pub enum TransitionKind {
     },
 }
 
+/// A transition, with where it led from.
+#[derive(Debug, Clone)]
+pub struct Past {
+    /// Grows within a task, in the order of commits.
+    pub id: i64,
+    /// When.
+    pub occurred_at: DateTime<Utc>,
+    /// Who made it move.
+    pub actor: String,
+    /// Why, if there is more to say.
+    pub reason: Option<String>,
+    /// The events passed, in order, as `libs/domain` names them.
+    pub events: Vec<String>,
+    /// Of what, and from where to where.
+    pub moved: PastMove,
+    /// How long it had been where it came from. `None`: what was before has been forgotten.
+    pub stayed: Option<Duration>,
+}
+
+/// What moved, from where to where.
+#[derive(Debug, Clone)]
+pub enum PastMove {
+    /// The task.
+    Task {
+        /// Before. `None`: forgotten.
+        from: Option<TaskState>,
+        /// After.
+        to: TaskState,
+    },
+    /// A step.
+    Step {
+        /// Unique in its task.
+        name: String,
+        /// Attempts begun, afterwards.
+        attempt: i32,
+        /// Before. `None`: forgotten.
+        from: Option<StepState>,
+        /// After.
+        to: StepState,
+    },
+}
+
 impl Store {
+    /// What is known of a task and its steps after a transition, oldest first. `step`: only of this one.
+    /// `since` is when the task was born.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn history(
+        &self,
+        task: TaskId,
+        since: DateTime<Utc>,
+        step: Option<&str>,
+        after: i64,
+        count: i64,
+    ) -> Result<Vec<Past>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT id AS "id!", occurred_at AS "occurred_at!", actor AS "actor!", reason,
+                events AS "events!: Vec<String>", attempt,
+                (SELECT name FROM steps WHERE (task_id, ordinal) = ($1, past.ordinal)) AS name,
+                from_state, to_state AS "to_state!",
+                (extract(epoch FROM occurred_at - left_at) * 1000)::bigint AS "stayed_ms!"
+            FROM (
+                SELECT transition_id AS id, happened.*,
+                    lag(to_state) OVER one AS from_state,
+                    -- What is born is pending from its birth on.
+                    coalesce(lag(occurred_at) OVER one, $5) AS left_at
+                FROM (
+                    SELECT transition_id, occurred_at, actor, reason, events::text[] AS events,
+                        to_state::text AS to_state, NULL::integer AS ordinal, NULL::integer AS attempt
+                    FROM task_transitions
+                    WHERE task_id = $1 AND $2::text IS NULL
+                      -- An hour, since clocks are set.
+                      AND occurred_at >= $5::timestamptz - interval '1 hour'
+                    UNION ALL
+                    SELECT transition_id, occurred_at, actor, reason, events::text[], to_state::text,
+                        ordinal, attempt
+                    FROM step_transitions
+                    WHERE task_id = $1 AND occurred_at >= $5::timestamptz - interval '1 hour'
+                      AND ($2::text IS NULL OR ordinal = (
+                        SELECT ordinal FROM steps WHERE task_id = $1 AND name = $2))
+                ) AS happened
+                WINDOW one AS (PARTITION BY ordinal ORDER BY transition_id)
+            ) AS past
+            WHERE id > $3 ORDER BY id LIMIT $4"#,
+            task.0,
+            step,
+            after,
+            count,
+            since
+        )
+        .fetch_all(&self.relaxed)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let first = row.events.first().map(String::as_str).unwrap_or_default();
+                let moved = match (row.name, row.attempt) {
+                    (Some(name), Some(attempt)) => {
+                        let born = |first: StepEvent| StepState::Pending.after(first).is_ok();
+                        let from = came_from(row.from_state, first, StepState::Pending, born)?;
+                        let to = row.to_state.parse().map_err(corrupt)?;
+                        PastMove::Step { name, attempt, from, to }
+                    }
+                    _ => {
+                        let born = |first: TaskEvent| TaskState::Pending.after(first).is_ok();
+                        let from = came_from(row.from_state, first, TaskState::Pending, born)?;
+                        PastMove::Task { from, to: row.to_state.parse().map_err(corrupt)? }
+                    }
+                };
+                let known = match &moved {
+                    PastMove::Task { from, .. } => from.is_some(),
+                    PastMove::Step { from, .. } => from.is_some(),
+                };
+                let stayed = Duration::from_millis(u64::try_from(row.stayed_ms).unwrap_or(0));
+                Ok(Past {
+                    id: row.id,
+                    occurred_at: row.occurred_at,
+                    actor: row.actor,
+                    reason: row.reason,
+                    events: row.events,
+                    moved,
+                    stayed: known.then_some(stayed),
+                })
+            })
+            .collect()
+    }
+
     /// What happened to a task after a transition, oldest first. `since` is when the task was born: the
     /// history of other days is not looked into.
     ///
@@ -106,4 +234,22 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+/// Where something came from: what is the first to be known of it comes from its birth, or from days whose
+/// history has been dropped.
+fn came_from<S: FromStr<Err: Display>, E: FromStr<Err: Display>>(
+    before: Option<String>,
+    first: &str,
+    born: S,
+    may_be_first: impl Fn(E) -> bool,
+) -> Result<Option<S>, StoreError> {
+    match before {
+        Some(state) => state.parse().map(Some).map_err(corrupt),
+        None => Ok(may_be_first(first.parse().map_err(corrupt)?).then_some(born)),
+    }
+}
+
+fn corrupt(what: impl Display) -> StoreError {
+    StoreError::Corrupt { table: "transitions", what: what.to_string() }
 }

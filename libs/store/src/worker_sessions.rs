@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Opens a session that lives for `ttl` unless it is renewed.
+    /// Opens a session of a worker for these namespaces and handlers, that lives for `ttl` unless it is
+    /// renewed.
     ///
     /// # Errors
     /// The database is not available.
@@ -16,11 +17,20 @@ impl Store {
         &self,
         session: SessionId,
         worker_id: &str,
+        namespaces: &[String],
+        handlers: &[String],
         ttl: Duration,
     ) -> Result<(), StoreError> {
-        sqlx::query_file!("sql/worker_sessions/open.sql", session.0, worker_id, millis(ttl))
-            .execute(&self.relaxed)
-            .await?;
+        sqlx::query_file!(
+            "sql/worker_sessions/open.sql",
+            session.0,
+            worker_id,
+            millis(ttl),
+            namespaces,
+            handlers
+        )
+        .execute(&self.relaxed)
+        .await?;
         Ok(())
     }
 

@@ -90,6 +90,7 @@ fn a_task(template: TemplateId) -> NewTask {
         task_id: TaskId::new(),
         template_id: template.0,
         newest: false,
+        steps: 2,
         repetition: None,
         identity: None,
         priority: 0,
@@ -102,6 +103,7 @@ fn a_task(template: TemplateId) -> NewTask {
         correlation_id: String::new(),
         requested_by: String::new(),
         reason: String::new(),
+        look_after: None,
         traceparent: String::new(),
         tracestate: String::new(),
     }

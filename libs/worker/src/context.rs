@@ -3,26 +3,33 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
-use tasker_api::v1::{Delivery, Payload, StepError};
+use tasker_api::v1::{self, Delivery, Payload, StepError};
 use tasker_client::json;
 use tasker_trace::TraceContext;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
-use crate::failure::HandlerError;
+use crate::{checkpoint::Checkpoint, failure::HandlerError, saves::Saver};
 
 /// One attempt at one step. Clones are cheap, and of the same attempt.
 #[derive(Clone)]
 pub struct StepContext {
     delivery: Arc<Delivery>,
     cancellation: CancellationToken,
+    /// None under test.
+    saver: Option<Saver>,
 }
 
 impl StepContext {
     /// Of a delivery; for handlers under test, too.
     #[must_use]
     pub fn new(delivery: Delivery) -> Self {
-        Self { delivery: Arc::new(delivery), cancellation: CancellationToken::new() }
+        let cancellation = CancellationToken::new();
+        Self { delivery: Arc::new(delivery), cancellation, saver: None }
+    }
+
+    pub(crate) fn with_saver(self, saver: Saver) -> Self {
+        Self { saver: Some(saver), ..self }
     }
 
     /// What the task was submitted with; `{}` if it was submitted with nothing.
@@ -60,6 +67,29 @@ impl StepContext {
     pub fn dependencies<T: DeserializeOwned>(&self) -> Result<BTreeMap<String, T>, HandlerError> {
         let names = self.delivery.dependency_results.keys();
         names.map(|name| Ok((name.clone(), self.dependency(name)?))).collect()
+    }
+
+    /// What the step goes on from: what it had saved last when it was delivered. None at first.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.delivery.checkpoint.clone().map(Checkpoint::from)
+    }
+
+    /// Saves how far the step has come, for the next attempt to go on from. Returns when it is durable;
+    /// while there is no connection, it waits.
+    ///
+    /// A handler under test, without a worker, has nobody to save it: it is told at once that it is saved.
+    ///
+    /// # Errors
+    /// Retryable, `LEASE_LOST`: the step is not this worker's any more, and whatever the handler returns is
+    /// refused. Permanent, `CHECKPOINT_REFUSED`: it is too large, or not what the contract allows; what was
+    /// saved before stands. Retryable, `WORKER_STOPPED`.
+    pub async fn save_checkpoint(
+        &self,
+        checkpoint: impl Into<v1::Checkpoint>,
+    ) -> Result<(), HandlerError> {
+        let Some(saver) = &self.saver else { return Ok(()) };
+        saver.save(self.delivery.delivery_token.clone(), checkpoint.into()).await
     }
 
     /// Why workers of batches that this step depends on have failed for good, by their names: where the

@@ -3,7 +3,7 @@
 use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use tasker_api::v1::{StepError, StepResult, step_result::Outcome};
+use tasker_api::v1::{StepResult, step_result::Outcome};
 use tasker_trace::TraceContext;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument as _, Span, field, info_span};
@@ -34,7 +34,9 @@ pub(crate) async fn run(
         None => Err(no_handler(&step)),
     };
     let outcome = outcome.and_then(within_size);
-    if let Err(error) = &outcome {
+    if let Err(error) = &outcome
+        && !error.is_yield()
+    {
         span.record("error.type", error.kind()).record("otel.status_code", "ERROR");
     }
     let delivered = TraceContext::from(step.delivery().trace.clone().unwrap_or_default());
@@ -51,7 +53,7 @@ pub(crate) fn result(
     let retry_after = outcome.as_ref().err().and_then(HandlerError::retry_after);
     let (outcome, expansion) = match outcome {
         Ok(Output { payload, expansion }) => (Outcome::Success(payload), expansion),
-        Err(error) => (Outcome::Failure(StepError::from(error)), None),
+        Err(error) => (error.into_outcome(), None),
     };
     StepResult {
         delivery_token: token.to_owned(),

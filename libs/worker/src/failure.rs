@@ -2,14 +2,16 @@
 
 use std::{error::Error, time::Duration};
 
-use tasker_api::v1::StepError;
+use tasker_api::v1::{StepError, step_result::Outcome};
+
+use crate::checkpoint::Yield;
 
 /// What the contract allows for the type of a failure, in bytes.
 const LONGEST_TYPE: usize = 200;
 /// What the contract keeps of a failure's message, in bytes.
 const LONGEST_MESSAGE: usize = 8 * 1024;
 
-/// Why a handler could not do a step.
+/// Why a handler could not do a step; or, made of a [`Yield`], not yet.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{kind}: {message}")]
 pub struct HandlerError {
@@ -17,6 +19,7 @@ pub struct HandlerError {
     message: String,
     retryable: bool,
     retry_after: Option<Duration>,
+    yields: Option<Box<Yield>>,
 }
 
 impl HandlerError {
@@ -25,7 +28,8 @@ impl HandlerError {
     /// `kind` is for programs, for example `network_error`, at most 200 bytes; `message` is for
     /// people, at most 8 KiB. What is longer is cut off.
     pub fn retryable(kind: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { kind: kind.into(), message: message.into(), retryable: true, retry_after: None }
+        let (kind, message) = (kind.into(), message.into());
+        Self { kind, message, retryable: true, retry_after: None, yields: None }
     }
 
     /// No other attempt would help: the step fails for good.
@@ -72,6 +76,30 @@ impl HandlerError {
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+}
+
+impl HandlerError {
+    /// Whether it is no failure, but the wish to go on later.
+    #[must_use]
+    pub const fn is_yield(&self) -> bool {
+        self.yields.is_some()
+    }
+
+    pub(crate) fn into_outcome(mut self) -> Outcome {
+        match self.yields.take() {
+            Some(step) => Outcome::Yielded((*step).into()),
+            None => Outcome::Failure(self.into()),
+        }
+    }
+}
+
+impl From<Yield> for HandlerError {
+    fn from(step: Yield) -> Self {
+        Self {
+            yields: Some(Box::new(step)),
+            ..Self::retryable("YIELDED", "the step is not done yet, and goes on later")
+        }
     }
 }
 

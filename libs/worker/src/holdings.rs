@@ -19,10 +19,12 @@ use crate::{
     delivery::{self, Limits},
     failure::HandlerError,
     registry::Registry,
+    saves::Saver,
 };
 
 pub(crate) struct Holdings {
     registry: Arc<Registry>,
+    saver: Saver,
     concurrency: usize,
     grace: Duration,
     held: HashMap<String, Held>,
@@ -52,9 +54,15 @@ pub(crate) enum Taken {
 }
 
 impl Holdings {
-    pub(crate) fn new(registry: Arc<Registry>, concurrency: usize, grace: Duration) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        saver: Saver,
+        concurrency: usize,
+        grace: Duration,
+    ) -> Self {
         Self {
             registry,
+            saver,
             concurrency,
             grace,
             held: HashMap::new(),
@@ -87,7 +95,8 @@ impl Holdings {
         // Counted from the receipt: the server's clock is not ours, and it will say `Cancel` anyway.
         let timeout = delivery.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.held.insert(token.clone(), Held::Waiting(StepContext::new(delivery), deadline));
+        let step = StepContext::new(delivery).with_saver(self.saver.clone());
+        self.held.insert(token.clone(), Held::Waiting(step, deadline));
         self.waiting.push_back(token);
         Taken::Yes
     }
@@ -194,16 +203,17 @@ impl Holdings {
         }
     }
 
-    /// Lets go of all but these.
-    pub(crate) fn keep(&mut self, resumed: &HashSet<String>) {
+    /// Lets go of all but these. Returns what was lost.
+    pub(crate) fn keep(&mut self, resumed: &HashSet<String>) -> Vec<String> {
         let lost: Vec<_> =
             self.tokens().filter(|token| !resumed.contains(*token)).cloned().collect();
         if !lost.is_empty() {
             warn!(lost = lost.len(), "Leases were lost while there was no connection");
         }
-        for token in lost {
-            self.lose(&token);
+        for token in &lost {
+            self.lose(token);
         }
+        lost
     }
 
     /// Lets go of what was not begun. Returns it.

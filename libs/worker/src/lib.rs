@@ -7,6 +7,8 @@
 //! A step may run more than once: delivery is at least once, acceptance of a result exactly once.
 //! Effects elsewhere that must happen once are to be named by [`StepContext::idempotency_key`].
 //!
+//! A long step saves how far it has come by [`StepContext::save_checkpoint`], so that the next attempt
+//! goes on from there; and gives its place to others for a while by [`Yield`].
 //! The handler of a step of type `decision` returns a [`Decision`], that of a `batchable` step
 //! [`Batches`]; what its `batch_worker` is to work on is its [`StepContext::cursor`].
 //!
@@ -31,6 +33,7 @@
 //! # }
 //! ```
 
+mod checkpoint;
 mod context;
 mod delivery;
 mod error;
@@ -40,11 +43,13 @@ mod holdings;
 mod outbox;
 mod output;
 mod registry;
+mod saves;
 mod session;
 mod stop;
 mod worker;
 
 pub use async_trait::async_trait;
+pub use checkpoint::{Checkpoint, Yield};
 pub use context::StepContext;
 pub use error::WorkerError;
 pub use failure::HandlerError;

@@ -134,7 +134,7 @@ impl IntoOutput for Batches {
     }
 }
 
-fn written(value: &impl Serialize) -> Result<Payload, HandlerError> {
+pub(crate) fn written(value: &impl Serialize) -> Result<Payload, HandlerError> {
     json::payload(value)
         .map_err(|error| HandlerError::permanent("INVALID_OUTPUT", error.to_string()))
 }

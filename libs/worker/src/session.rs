@@ -17,6 +17,7 @@ use tracing::{debug, info};
 use crate::{
     holdings::{Holdings, Taken},
     outbox::Outbox,
+    saves::Saves,
     stop::Stop,
 };
 
@@ -79,6 +80,7 @@ impl Lost {
 
 pub(crate) struct Session<'a> {
     holdings: &'a mut Holdings,
+    saves: &'a mut Saves,
     stop: &'a mut Stop,
     outbox: Outbox,
     outgoing: mpsc::Sender<WorkRequest>,
@@ -88,6 +90,7 @@ pub(crate) struct Session<'a> {
     /// Pings since the server last said anything.
     unanswered: u32,
     largest_message: usize,
+    largest_checkpoint: usize,
     draining: Draining,
 }
 
@@ -115,6 +118,7 @@ impl<'a> Session<'a> {
         endpoint: &Endpoint,
         who: &Introduction,
         holdings: &'a mut Holdings,
+        saves: &'a mut Saves,
         stop: &'a mut Stop,
     ) -> Result<Self, Lost> {
         let channel = endpoint.connect().await.map_err(tasker_client::Error::Connect)?;
@@ -138,6 +142,7 @@ impl<'a> Session<'a> {
         info!(session.id = welcome.session_id, "The mesh welcomes this worker");
         let mut session = Self {
             holdings,
+            saves,
             stop,
             outbox: Outbox::default(),
             outgoing,
@@ -146,6 +151,7 @@ impl<'a> Session<'a> {
             pings: 0,
             unanswered: 0,
             largest_message: largest_message(&welcome),
+            largest_checkpoint: usize::try_from(welcome.max_checkpoint_bytes).unwrap_or(0),
             draining: Draining::No,
         };
         session.resume(&welcome.resumed.into_iter().collect());
@@ -153,7 +159,12 @@ impl<'a> Session<'a> {
     }
 
     fn resume(&mut self, resumed: &HashSet<String>) {
-        self.holdings.keep(resumed);
+        for token in self.holdings.keep(resumed) {
+            self.saves.lose(&token);
+        }
+        for sequence in self.saves.waiting() {
+            self.send_checkpoint(sequence);
+        }
         for token in self.holdings.tokens() {
             match self.holdings.result(token) {
                 Some(_) => self.outbox.results.push_back(token.clone()),
@@ -161,6 +172,11 @@ impl<'a> Session<'a> {
                 None => self.outbox.acks.push(token.clone()),
             }
         }
+    }
+
+    fn send_checkpoint(&mut self, sequence: i64) {
+        self.saves.bound(sequence, self.largest_checkpoint);
+        self.outbox.progress.push_back(sequence);
     }
 
     /// Works until the worker was asked to stop and holds nothing any more.
@@ -177,7 +193,7 @@ impl<'a> Session<'a> {
             tokio::select! {
                 room = outgoing.reserve(), if open && !self.outbox.is_empty() => match room {
                     Ok(room) => {
-                        let next = self.outbox.next(self.holdings, self.largest_message);
+                        let next = self.outbox.next(self.holdings, self.saves, self.largest_message);
                         if let Some(message) = next {
                             room.send(message);
                         }
@@ -192,6 +208,7 @@ impl<'a> Session<'a> {
                 done = self.holdings.done(), if self.holdings.has_running() => {
                     self.outbox.results.extend(done);
                 }
+                sequence = self.saves.arrived() => self.send_checkpoint(sequence),
                 _ = self.heartbeat.tick() => self.ping()?,
                 deadline = self.stop.asked(), if self.draining == Draining::No => {
                     self.drain(deadline);
@@ -214,7 +231,14 @@ impl<'a> Session<'a> {
                     "Told to stop {} steps",
                     cancel.delivery_tokens.len()
                 );
-                cancel.delivery_tokens.iter().for_each(|token| self.holdings.lose(token));
+                cancel.delivery_tokens.iter().for_each(|token| self.lose(token));
+            }
+            Some(Said::ProgressAck(ack)) => {
+                let token = ack.delivery_token.clone();
+                // A result that has overtaken it is settled by its own answer.
+                if self.saves.settle(ack) && self.holdings.result(&token).is_none() {
+                    self.lose(&token);
+                }
             }
             Some(Said::Pong(pong)) => self.draining.hear(pong.sequence),
             Some(Said::GoAway(go_away)) => return Err(Lost::GoAway(go_away.reason)),
@@ -245,6 +269,11 @@ impl<'a> Session<'a> {
                 self.outbox.results.push_back(answer.delivery_token.clone());
             }
         }
+    }
+
+    fn lose(&mut self, token: &str) {
+        self.holdings.lose(token);
+        self.saves.lose(token);
     }
 
     fn ping(&mut self) -> Result<(), Lost> {

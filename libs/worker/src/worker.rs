@@ -11,6 +11,7 @@ use crate::{
     error::WorkerError,
     holdings::Holdings,
     registry::Registry,
+    saves::Saves,
     session::{Introduction, Lost, Session},
     stop::Stop,
 };
@@ -76,11 +77,12 @@ impl Worker {
     async fn work(self, mut stop: Stop) -> Result<(), WorkerError> {
         let who = self.settings.introduction();
         let registry = Arc::new(self.settings.registry);
-        let mut holdings =
-            Holdings::new(registry, self.settings.concurrency, self.settings.stop_grace);
+        let WorkerBuilder { concurrency, stop_grace, .. } = self.settings;
+        let (saver, mut saves) = Saves::new();
+        let mut holdings = Holdings::new(registry, saver, concurrency, stop_grace);
         let mut overdue = stop.clone();
         tokio::select! {
-            ended = sessions(&self.endpoint, &who, &mut holdings, &mut stop) => return ended,
+            ended = sessions(&self.endpoint, &who, &mut holdings, &mut saves, &mut stop) => return ended,
             () = overdue.overdue() => {}
         }
         match holdings.len() {
@@ -95,6 +97,7 @@ async fn sessions(
     endpoint: &Endpoint,
     who: &Introduction,
     holdings: &mut Holdings,
+    saves: &mut Saves,
     stop: &mut Stop,
 ) -> Result<(), WorkerError> {
     let mut back_off = FullJitter::new(FIRST_WAIT, LONGEST_WAIT);
@@ -105,7 +108,7 @@ async fn sessions(
             biased;
             // Nothing to hand in, and nobody to say goodbye to.
             _ = stopping.asked(), if idle => return Ok(()),
-            opened = Session::open(endpoint, who, holdings, stop) => opened,
+            opened = Session::open(endpoint, who, holdings, saves, stop) => opened,
         };
         let lost = match opened {
             Ok(session) => {

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{event, migrate, step, task, template};
+use crate::{dlq, event, migrate, step, task, template};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Read and repair the steps of a task.
     #[command(subcommand)]
     Step(step::Command),
+    /// Look into tasks that cannot go on by themselves, or have passed a limit.
+    #[command(subcommand)]
+    Dlq(dlq::Command),
     /// Hear of domain events.
     #[command(subcommand)]
     Event(event::Command),
@@ -104,6 +107,13 @@ mod tests {
             "tasker-ctl step complete 01890000-0000-7000-8000-000000000000 pay --result 1 --operator me",
             "tasker-ctl step list 01890000-0000-7000-8000-000000000000",
             "tasker-ctl step get 01890000-0000-7000-8000-000000000000 square_1",
+            "tasker-ctl task history 01890000-0000-7000-8000-000000000000 --step square_1",
+            "tasker-ctl dlq list --reason staleness,manual --status pending",
+            "tasker-ctl dlq create 01890000-0000-7000-8000-000000000000 --operator ada --reason odd",
+            "tasker-ctl dlq update 01890000-0000-7000-8000-000000000000 --operator ada --status cancelled",
+            "tasker-ctl dlq queue --namespace orders",
+            "tasker-ctl dlq stats",
+            "tasker-ctl dlq stale --only-stale",
             "tasker-ctl event watch orders.* --namespace orders",
             "tasker-ctl health --json --gateway http://[::1]:7700",
         ] {
@@ -118,6 +128,7 @@ mod tests {
             "tasker-ctl task create linear",
             "tasker-ctl task create a/b --priority 101",
             "tasker-ctl task list --state done",
+            "tasker-ctl dlq list --reason boredom",
             "tasker-ctl task wait x --timeout soon",
             "tasker-ctl task list --limit 0",
         ] {

@@ -5,8 +5,10 @@
 //! error, and into the exit code.
 
 mod arguments;
+mod dlq;
 mod event;
 mod exit;
+mod explain;
 mod health;
 mod listed;
 mod migrate;
@@ -39,6 +41,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Template(command) => template::run(command, &connect(&gateway).await?, json).await,
         Command::Task(command) => task::run(command, &connect(&gateway).await?, json).await,
         Command::Step(command) => step::run(command, &connect(&gateway).await?, json).await,
+        Command::Dlq(command) => dlq::run(command, &connect(&gateway).await?, json).await,
         Command::Event(command) => event::run(command, &connect(&gateway).await?, json).await,
         Command::Health => health::run(&connect(&gateway).await?, json).await,
     }

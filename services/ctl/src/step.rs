@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use tasker_client::{Client, v1::Step};
 
-use crate::{listed, names, operator::By, payload, print, view};
+use crate::{explain, listed, names, operator::By, payload, print, view};
 
 /// What may be asked of steps.
 #[derive(Debug, Subcommand)]
@@ -17,6 +17,13 @@ pub(crate) enum Command {
     },
     /// Show one step, with its newest result.
     Get {
+        /// Id of the task.
+        task: String,
+        /// Name of the step.
+        name: String,
+    },
+    /// Say why a step does not run, and what would let it; or where it runs, or how it has ended.
+    Explain {
         /// Id of the task.
         task: String,
         /// Name of the step.
@@ -72,6 +79,14 @@ pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow
         Command::Complete { task, name, result, by } => {
             let result = result.read()?;
             shown(client.complete_step(&task, &name, result, &by.into()).await?, json)?;
+        }
+        Command::Explain { task, name } => {
+            let explanation = client.explain_step(&task, &name).await?;
+            if json {
+                print::json(&view::StepExplanation::from(explanation))?;
+            } else {
+                explain::step(&explanation)?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -10,9 +10,11 @@ use tasker_client::{
 };
 
 use crate::{
-    exit, names, operator::By, payload, print, step, task::list::Filter, template_ref, view,
+    exit, explain, names, operator::By, payload, print, step, task::list::Filter, template_ref,
+    view,
 };
 
+mod history;
 mod list;
 mod repair;
 mod watch;
@@ -47,6 +49,33 @@ pub(crate) enum Command {
         /// Only what happened after this event; `--json` shows the cursor of each.
         #[arg(long, default_value = "", hide_default_value = true)]
         cursor: String,
+    },
+    /// Show what has happened to a task and its steps, oldest first.
+    History {
+        /// Id of the task.
+        id: String,
+        /// Only what happened to this step.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        step: String,
+    },
+    /// Have no further step of a task begin; what runs goes on.
+    Pause {
+        /// Id of the task.
+        id: String,
+        #[command(flatten)]
+        by: By,
+    },
+    /// Let a paused task go on.
+    Resume {
+        /// Id of the task.
+        id: String,
+        #[command(flatten)]
+        by: By,
+    },
+    /// Say of each step that is not done why it does not run, or where it runs.
+    Explain {
+        /// Id of the task.
+        id: String,
     },
     /// End a task, and cancel what is open of it.
     Cancel {
@@ -135,7 +164,23 @@ pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow
         Command::Get { id, steps } => get(client, &id, steps, json).await?,
         Command::List(filter) => list::run(filter, client, json).await?,
         Command::Wait { id, timeout } => return wait(client, &id, timeout, json).await,
+        Command::History { id, step } => history::run(client, &id, &step, json).await?,
         Command::Watch { id, cursor } => watch::run(client, &id, &cursor, json).await?,
+        Command::Pause { id, by } => {
+            shown(client.pause_task(&id, &by.into()).await?, json)?;
+        }
+        Command::Resume { id, by } => {
+            shown(client.resume_task(&id, &by.into()).await?, json)?;
+        }
+        Command::Explain { id } => {
+            let explained = client.explain_task(&id).await?;
+            if json {
+                let views = explained.into_iter().map(view::StepExplanation::from);
+                print::json(&views.collect::<Vec<_>>())?;
+            } else {
+                print::table(explain::HEADER, explained.iter().map(explain::row))?;
+            }
+        }
         Command::Cancel { id, by } => ended(client.cancel_task(&id, &by.into()).await?, json)?,
         Command::Resolve { id, by } => ended(client.resolve_task(&id, &by.into()).await?, json)?,
         Command::GiveUp { id, by } => ended(client.give_up_task(&id, &by.into()).await?, json)?,
@@ -149,6 +194,10 @@ pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn shown(task: Task, json: bool) -> anyhow::Result<()> {
+    if json { print::json(&view::Task::from(task)) } else { Ok(show(&task)?) }
 }
 
 async fn create(client: &Client, task: NewTask, json: bool) -> anyhow::Result<()> {
@@ -229,6 +278,7 @@ fn show(task: &Task) -> std::io::Result<()> {
         ("task", task.task_id.clone()),
         ("template", names::template(task.template.as_ref())),
         ("state", names::task_state(task.state())),
+        ("paused", if task.paused { "yes".to_owned() } else { String::new() }),
         ("created", names::time(task.create_time.as_ref()).unwrap_or_default()),
         ("ended", names::time(task.end_time.as_ref()).unwrap_or_default()),
         ("steps", progress(&steps)),

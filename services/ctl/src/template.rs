@@ -13,7 +13,7 @@ use tasker_client::{
     v1::{ListTemplatesRequest, Template, TemplateRef},
 };
 
-use crate::{listed, names, print, template_ref, view};
+use crate::{listed, names, operator::By, print, template_ref, view};
 
 /// What may be asked of templates.
 #[derive(Debug, Subcommand)]
@@ -45,6 +45,22 @@ pub(crate) enum Command {
         #[arg(value_name = "NAMESPACE/NAME[@VERSION]", value_parser = template_ref::parse)]
         template: TemplateRef,
     },
+    /// Have no further step begin of tasks made from a template; what runs goes on.
+    Pause {
+        /// Which; all its versions if none is named.
+        #[arg(value_name = "NAMESPACE/NAME[@VERSION]", value_parser = template_ref::parse)]
+        template: TemplateRef,
+        #[command(flatten)]
+        by: By,
+    },
+    /// End a pause, named as it was begun.
+    Resume {
+        /// Which; the pause of all its versions if none is named.
+        #[arg(value_name = "NAMESPACE/NAME[@VERSION]", value_parser = template_ref::parse)]
+        template: TemplateRef,
+        #[command(flatten)]
+        by: By,
+    },
 }
 
 pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow::Result<ExitCode> {
@@ -64,6 +80,12 @@ pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow
         Command::Get { template } => {
             let template = client.get_template(template).await?;
             if json { print::json(&view::Template::from(template))? } else { show(&template)? }
+        }
+        Command::Pause { template, by } => {
+            client.pause_template(template, &by.into()).await?;
+        }
+        Command::Resume { template, by } => {
+            client.resume_template(template, &by.into()).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

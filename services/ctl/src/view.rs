@@ -42,6 +42,7 @@ pub(crate) struct Task {
     task_id: String,
     template: Option<TemplateRef>,
     state: String,
+    paused: bool,
     create_time: Option<String>,
     end_time: Option<String>,
     context: Option<Payload>,
@@ -69,6 +70,7 @@ impl From<v1::Task> for Task {
     fn from(task: v1::Task) -> Self {
         Self {
             state: names::task_state(task.state()),
+            paused: task.paused,
             task_id: task.task_id,
             template: task.template.map(Into::into),
             create_time: names::time(task.create_time.as_ref()),
@@ -189,6 +191,129 @@ impl From<v1::StepError> for StepError {
     fn from(error: v1::StepError) -> Self {
         let v1::StepError { r#type, message, retryable } = error;
         Self { r#type, message, retryable }
+    }
+}
+
+/// See `StepExplanation`.
+#[derive(Serialize)]
+pub(crate) struct StepExplanation {
+    task_id: String,
+    step_name: String,
+    state: String,
+    reasons: Vec<StepReason>,
+}
+
+impl From<v1::StepExplanation> for StepExplanation {
+    fn from(explanation: v1::StepExplanation) -> Self {
+        Self {
+            state: names::step_state(explanation.state()),
+            task_id: explanation.task_id,
+            step_name: explanation.step_name,
+            reasons: explanation.reasons.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct StepReason {
+    kind: String,
+    description: String,
+    remedy: String,
+    dependencies: Vec<UnmetDependency>,
+    since_time: Option<String>,
+    until_time: Option<String>,
+    worker_id: String,
+    handler: String,
+    queue_position: i64,
+    pause: Option<Pause>,
+    limit: Option<LimitUse>,
+}
+
+impl From<v1::StepReason> for StepReason {
+    fn from(reason: v1::StepReason) -> Self {
+        Self {
+            kind: names::reason(reason.kind()),
+            description: reason.description,
+            remedy: reason.remedy,
+            dependencies: reason.dependencies.into_iter().map(Into::into).collect(),
+            since_time: names::time(reason.since_time.as_ref()),
+            until_time: names::time(reason.until_time.as_ref()),
+            worker_id: reason.worker_id,
+            handler: reason.handler,
+            queue_position: reason.queue_position,
+            pause: reason.pause.map(Into::into),
+            limit: reason.limit.map(Into::into),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct UnmetDependency {
+    step_name: String,
+    state: String,
+}
+
+impl From<v1::UnmetDependency> for UnmetDependency {
+    fn from(unmet: v1::UnmetDependency) -> Self {
+        Self { state: names::step_state(unmet.state()), step_name: unmet.step_name }
+    }
+}
+
+#[derive(Serialize)]
+struct LimitUse {
+    name: String,
+    value: String,
+    max_concurrent: i32,
+    running: i32,
+    rate_count: i32,
+    rate_seconds: i64,
+    begun: i32,
+    holders: Vec<LimitHolder>,
+}
+
+impl From<v1::LimitUse> for LimitUse {
+    fn from(of: v1::LimitUse) -> Self {
+        Self {
+            name: of.name,
+            value: of.value,
+            max_concurrent: of.max_concurrent,
+            running: of.running,
+            rate_count: of.rate_count,
+            rate_seconds: of.rate_time.map_or(0, |time| time.seconds),
+            begun: of.begun,
+            holders: of.holders.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LimitHolder {
+    task_id: String,
+    step_name: String,
+}
+
+impl From<v1::LimitHolder> for LimitHolder {
+    fn from(of: v1::LimitHolder) -> Self {
+        Self { task_id: of.task_id, step_name: of.step_name }
+    }
+}
+
+#[derive(Serialize)]
+struct Pause {
+    operator: String,
+    reason: String,
+    time: Option<String>,
+    template: Option<TemplateRef>,
+}
+
+impl From<v1::Pause> for Pause {
+    fn from(pause: v1::Pause) -> Self {
+        Self {
+            time: names::time(pause.time.as_ref()),
+            operator: pause.operator,
+            reason: pause.reason,
+            template: pause.template.map(Into::into),
+        }
     }
 }
 
@@ -337,6 +462,155 @@ impl From<v1::watch_task_response::Transition> for Transition {
                 attempt: step.attempt,
                 reason: step.reason,
             },
+        }
+    }
+}
+
+/// See `Transition`.
+#[derive(Serialize)]
+pub(crate) struct Past {
+    time: Option<String>,
+    actor: String,
+    reason: String,
+    events: Vec<String>,
+    duration: Option<String>,
+    #[serde(flatten)]
+    moved: Option<Moved>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Moved {
+    Task { from: String, to: String },
+    Step { step_name: String, from: String, to: String, attempt: i32 },
+}
+
+impl From<v1::Transition> for Past {
+    fn from(transition: v1::Transition) -> Self {
+        Self {
+            time: names::time(transition.time.as_ref()),
+            actor: transition.actor,
+            reason: transition.reason,
+            events: transition.events,
+            duration: names::duration(transition.duration.as_ref()),
+            moved: transition.moved.map(Into::into),
+        }
+    }
+}
+
+impl From<v1::transition::Moved> for Moved {
+    fn from(moved: v1::transition::Moved) -> Self {
+        match moved {
+            v1::transition::Moved::Task(task) => Self::Task {
+                from: names::task_state(task.from()),
+                to: names::task_state(task.to()),
+            },
+            v1::transition::Moved::Step(step) => Self::Step {
+                from: names::step_state(step.from()),
+                to: names::step_state(step.to()),
+                step_name: step.step_name,
+                attempt: step.attempt,
+            },
+        }
+    }
+}
+
+/// See `DlqEntry`.
+#[derive(Serialize)]
+pub(crate) struct DlqEntry {
+    entry_id: String,
+    task_id: String,
+    template: Option<TemplateRef>,
+    task_state: String,
+    reason: String,
+    detail: String,
+    actor: String,
+    status: String,
+    create_time: Option<String>,
+    resolve_time: Option<String>,
+    resolver: String,
+    notes: String,
+    snapshot: Option<Payload>,
+}
+
+impl From<v1::DlqEntry> for DlqEntry {
+    fn from(entry: v1::DlqEntry) -> Self {
+        Self {
+            task_state: names::task_state(entry.task_state()),
+            reason: names::dlq_reason(entry.reason()),
+            status: names::dlq_status(entry.status()),
+            entry_id: entry.entry_id,
+            task_id: entry.task_id,
+            template: entry.template.map(Into::into),
+            detail: entry.detail,
+            actor: entry.actor,
+            create_time: names::time(entry.create_time.as_ref()),
+            resolve_time: names::time(entry.resolve_time.as_ref()),
+            resolver: entry.resolver,
+            notes: entry.notes,
+            snapshot: entry.snapshot.map(Payload),
+        }
+    }
+}
+
+/// See `DlqInvestigation`.
+#[derive(Serialize)]
+pub(crate) struct DlqInvestigation {
+    entry: Option<DlqEntry>,
+    score: i32,
+}
+
+impl From<v1::DlqInvestigation> for DlqInvestigation {
+    fn from(investigation: v1::DlqInvestigation) -> Self {
+        let v1::DlqInvestigation { entry, score } = investigation;
+        Self { entry: entry.map(Into::into), score }
+    }
+}
+
+/// See `DlqReasonStats`.
+#[derive(Serialize)]
+pub(crate) struct DlqReasonStats {
+    reason: String,
+    pending: i64,
+    resolved: i64,
+    oldest_pending_time: Option<String>,
+    mean_time_to_resolve: Option<String>,
+}
+
+impl From<v1::DlqReasonStats> for DlqReasonStats {
+    fn from(stats: v1::DlqReasonStats) -> Self {
+        Self {
+            reason: names::dlq_reason(stats.reason()),
+            pending: stats.pending,
+            resolved: stats.resolved,
+            oldest_pending_time: names::time(stats.oldest_pending_time.as_ref()),
+            mean_time_to_resolve: names::duration(stats.mean_time_to_resolve.as_ref()),
+        }
+    }
+}
+
+/// See `StaleTask`.
+#[derive(Serialize)]
+pub(crate) struct StaleTask {
+    task_id: String,
+    template: Option<TemplateRef>,
+    state: String,
+    health: String,
+    limit: String,
+    lasted: Option<String>,
+    allowed: Option<String>,
+}
+
+impl From<v1::StaleTask> for StaleTask {
+    fn from(task: v1::StaleTask) -> Self {
+        Self {
+            state: names::task_state(task.state()),
+            health: names::health(task.health()),
+            limit: names::limit(task.limit()),
+            task_id: task.task_id,
+            template: task.template.map(Into::into),
+            lasted: names::duration(task.lasted.as_ref()),
+            allowed: names::duration(task.allowed.as_ref()),
         }
     }
 }

@@ -261,3 +261,36 @@ async fn a_reader_who_has_seen_enough_is_no_error() {
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     mesh.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paused_says_so_until_it_is_resumed() {
+    let mesh = Mesh::start().await;
+    let id = mesh.create("{}");
+    let alice = ["--operator", "alice", "--reason", "wrong name"];
+    mesh.says(&[&["template", "pause", "greetings/greet"][..], &alice].concat());
+    assert_eq!(mesh.json(&[&["task", "pause", &id][..], &alice].concat())["paused"], true);
+
+    let said = mesh.says(&["step", "explain", &id, "greet"]);
+    let told = [
+        "1. Its task was paused by alice: wrong name.",
+        &format!("→ tasker-ctl task resume {id}"),
+        "2. Its template greetings/greet was paused by alice: wrong name.",
+        "→ tasker-ctl template resume greetings/greet",
+        "3. No connected worker of the namespace greetings has the handler greet.",
+    ];
+    let places: Vec<_> = told.iter().map(|line| said.find(line)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{said}");
+    let explained = mesh.json(&["step", "explain", &id, "greet"]);
+    assert_eq!(explained["reasons"][0]["kind"], "task_paused");
+    assert_eq!(explained["reasons"][1]["pause"]["operator"], "alice");
+    assert!(mesh.says(&["task", "explain", &id]).contains("task_paused"));
+
+    let mesh = mesh.with_a_worker();
+    mesh.says(&["template", "resume", "greetings/greet", "--operator", "bob"]);
+    mesh.says(&["task", "resume", &id, "--operator", "bob"]);
+    assert!(mesh.says(&["task", "wait", &id]).contains("complete"));
+    assert!(mesh.says(&["step", "explain", &id, "greet"]).contains("It is complete."));
+    let (code, said) = mesh.fails(&["task", "pause", &id, "--operator", "alice"]);
+    assert_eq!((code, said.contains("TASK_ENDED")), (1, true), "{said}");
+    mesh.stop().await;
+}

@@ -27,8 +27,14 @@ pub struct Section {
     /// How often one replica looks for what the queues have lost; default 1 min.
     #[serde(with = "humantime_serde")]
     pub reconcile_interval: Duration,
-    /// How long the history is kept, in days; 1 to 36,500, default 30.
+    /// How often tasks are looked at that may have passed a limit of their template; default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub limits_interval: Duration,
+    /// How long the history is kept, and resolved dead letters with it, in days; 1 to 36,500, default 30.
     pub keep_history_days: u16,
+    /// How long the contexts and results of ended tasks are kept, in days; up to 36,500, default 0: for
+    /// ever.
+    pub keep_results_days: u16,
 }
 
 impl Default for Section {
@@ -39,7 +45,9 @@ impl Default for Section {
             max_waiting: 20_000,
             lanes: 1,
             reconcile_interval: Duration::from_secs(60),
+            limits_interval: Duration::from_secs(10),
             keep_history_days: 30,
+            keep_results_days: 0,
         }
     }
 }
@@ -55,6 +63,12 @@ impl tasker_stage::Section for Section {
     fn check(&self, source: &Source) -> Result<(), Error> {
         if !(1..=36_500).contains(&self.keep_history_days) {
             return Err(source.invalid("finalizer.keep_history_days", "give 1 to 36500"));
+        }
+        if self.keep_results_days > 36_500 {
+            return Err(source.invalid("finalizer.keep_results_days", "give 0 to 36500"));
+        }
+        if self.limits_interval < Duration::from_millis(100) {
+            return Err(source.invalid("finalizer.limits_interval", "give at least 100ms"));
         }
         if self.reconcile_interval < Duration::from_secs(1) {
             return Err(source.invalid("finalizer.reconcile_interval", "give at least 1s"));

@@ -1,21 +1,29 @@
 //! How a task ends, waits or blocks.
 //!
-//! Owns a task once nothing in it moves any more and when it ends by hand or by rule, tells those who watch tasks, and looks after the
-//! database: it makes and drops the history's partitions and sends again what queues have lost.
+//! Owns a task once nothing in it moves any more and when it ends by hand or by rule, tells those who watch
+//! tasks, and keeps those that somebody has to look into. Looks after tasks that their templates limit, and
+//! after the database: it makes and drops the history's partitions, sends again what queues have lost, and
+//! purges what is not to be kept.
 
 mod config;
+mod dlq_service;
 mod end_tasks;
 mod endings;
 mod finalize_tasks;
 mod finalizer_service;
+mod limits;
 mod listen;
 mod maintain;
+mod standings;
 mod watch;
 mod watches;
 
 pub use config::{Config, Section};
 
-use tasker_api::mesh::v1::finalizer_service_server::FinalizerServiceServer;
+use tasker_api::{
+    MAX_MESSAGE_BYTES, mesh::v1::finalizer_service_server::FinalizerServiceServer,
+    v1::dlq_service_server::DlqServiceServer,
+};
 use tasker_runtime::{Context, Service};
 use tasker_stack::{
     gather::Gather,
@@ -25,8 +33,9 @@ use tasker_stage::{Announcer, Database};
 use tonic::service::Routes;
 
 use crate::{
-    end_tasks::EndTasks, endings::Endings, finalize_tasks::FinalizeTasks,
-    finalizer_service::Finalizations, maintain::Maintenance, watch::Watcher, watches::Watches,
+    dlq_service::DeadLetters, end_tasks::EndTasks, endings::Endings, finalize_tasks::FinalizeTasks,
+    finalizer_service::Finalizations, limits::Limits, maintain::Maintenance, standings::Standings,
+    watch::Watcher, watches::Watches,
 };
 
 /// The service.
@@ -75,9 +84,19 @@ impl Finalizer {
             database: database.clone(),
             reconcile_interval: config.section.reconcile_interval,
             keep_history_days: config.section.keep_history_days.into(),
+            keep_results_days: config.section.keep_results_days.into(),
+            actor: context.instance.clone(),
             repaired: wake.clone(),
         };
         context.spawn("maintenance", maintenance.run(context.drain.clone()));
+        let standings = Standings { database: database.clone() };
+        let limits = Limits {
+            standings: standings.clone(),
+            ends: ends.clone(),
+            actor: context.instance.clone(),
+            every: config.section.limits_interval,
+        };
+        context.spawn("limits", limits.run(context.drain.clone()));
 
         let watcher = Watcher { database, watches, drain: context.drain.clone() };
         let endings = Endings { tasks: ends, watcher: watcher.clone() };
@@ -85,9 +104,9 @@ impl Finalizer {
         Ok(Service {
             listen: config.section.listen,
             routes: Routes::new(
-                FinalizerServiceServer::new(service)
-                    .max_decoding_message_size(tasker_api::MAX_MESSAGE_BYTES),
-            ),
+                FinalizerServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            )
+            .add_service(DlqServiceServer::new(DeadLetters { standings })),
         })
     }
 }

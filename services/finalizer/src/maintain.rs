@@ -1,4 +1,5 @@
-//! Looks after the database, now and then: the history's partitions, and what queues have lost.
+//! Looks after the database, now and then: the history's partitions, what queues have lost, and what is not
+//! to be kept any longer.
 
 use std::time::Duration;
 
@@ -13,11 +14,20 @@ const PARTITIONS: Duration = Duration::from_secs(6 * 60 * 60);
 /// How many days ahead they are made: a weekend without the service loses nothing.
 const DAYS_AHEAD: i32 = 7;
 
+/// Tasks whose results are purged in one transaction: each may have thousands.
+const PURGED_TASKS: i64 = 100;
+/// Dead letters that are forgotten in one transaction.
+const PURGED_LETTERS: i64 = 1_000;
+
 /// The work.
 pub struct Maintenance {
     pub database: Database,
     pub reconcile_interval: Duration,
     pub keep_history_days: i32,
+    /// 0: for ever.
+    pub keep_results_days: i32,
+    /// Who is named where it closes dead letters.
+    pub actor: String,
     /// Has the queue of finalizations read.
     pub repaired: Wake,
 }
@@ -32,10 +42,8 @@ impl Maintenance {
         loop {
             let done = tokio::select! {
                 () = drain.cancelled() => return,
-                _ = partitions.tick() => {
-                    self.database.store.maintain_history(DAYS_AHEAD, self.keep_history_days).await
-                }
-                _ = reconcile.tick() => self.reconcile().await,
+                _ = partitions.tick() => self.keep_history().await,
+                _ = reconcile.tick() => self.look_after(&drain).await,
             };
             if let Err(error) = done {
                 self.database.noticed(&error);
@@ -46,6 +54,26 @@ impl Maintenance {
         }
     }
 
+    async fn keep_history(&self) -> Result<(), StoreError> {
+        let store = &self.database.store;
+        store.maintain_history(DAYS_AHEAD, self.keep_history_days).await?;
+        let batch = u64::try_from(PURGED_LETTERS).expect("it is positive");
+        while store.purge_dead_letters(self.keep_history_days, PURGED_LETTERS).await? == batch {}
+        Ok(())
+    }
+
+    async fn look_after(&self, drain: &CancellationToken) -> Result<(), StoreError> {
+        self.reconcile().await?;
+        let store = &self.database.store;
+        store.close_dead_letters(&self.actor).await?;
+        while self.keep_results_days > 0 && !drain.is_cancelled() {
+            if store.purge_results(self.keep_results_days, PURGED_TASKS).await? < PURGED_TASKS {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn reconcile(&self) -> Result<(), StoreError> {
         let Some(findings) = self.database.store.reconcile().await? else { return Ok(()) };
         if findings.total() > 0 {
@@ -53,6 +81,10 @@ impl Maintenance {
                 repaired = findings.total(),
                 "the reconciler sent again what was lost: {findings:?}"
             );
+        }
+        // Where queues are read only when somebody calls, a call that got lost would be for ever.
+        let unread = self.database.store.messages_wait(self.reconcile_interval).await?;
+        if findings.total() > 0 || unread {
             self.repaired.wake();
             let all = Announcement { everything: true, ..Announcement::default() };
             self.database.store.announce(all).await?;

@@ -12,6 +12,9 @@ use crate::{
     settle_steps::{Fast, Unsettled},
 };
 
+/// The most bytes of results in one transaction.
+const MAX_BYTES: usize = 32 << 20;
+
 /// The verb: completes plain steps that their workers still hold. The children that they unlock begin in
 /// the places that are kept for them, or are made ready.
 pub struct CompleteSteps {
@@ -40,6 +43,12 @@ impl Stage for CompleteSteps {
     type Answer = Fast<Completed>;
     type Error = StoreError;
     type Key = (Uuid, i32);
+
+    const MAX_WEIGHT: usize = MAX_BYTES;
+
+    fn weight(item: &Completion) -> usize {
+        item.payload.data.len()
+    }
 
     fn key(item: &Completion) -> (Uuid, i32) {
         (item.held.task_id, item.held.ordinal)

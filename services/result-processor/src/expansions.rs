@@ -11,8 +11,8 @@ use tasker_domain::{
 };
 use tasker_stage::wire;
 use tasker_store::{
-    Completion, NewStep, PassedOver, ReadyStep, Said, Settlement, Standing, StoreError, ToAdmit,
-    ToExpand, ToFail,
+    Completion, NewStep, PassedOver, ReadyStep, Said, Settlement, Standing, StoreError, ToExpand,
+    ToFail, WorkersToAdmit,
 };
 use uuid::Uuid;
 
@@ -29,7 +29,7 @@ pub struct Expansions<'k> {
     /// What results say that were queued, by step.
     queued: HashMap<(Uuid, i32), Vec<u8>>,
     to_expand: Vec<ToExpand>,
-    to_admit: BTreeMap<(Uuid, i32), ToAdmit>,
+    to_admit: BTreeMap<(Uuid, i32), WorkersToAdmit>,
     to_fail: BTreeMap<(Uuid, i32), ToFail>,
     to_pass_over: Vec<PassedOver>,
 }
@@ -142,7 +142,7 @@ impl<'k> Expansions<'k> {
 
     fn leave(&mut self, known: &Known, batching: Batching, traceparent: &str) {
         let (task_id, declared) = (known.held.task_id, known.declared().0);
-        let place = self.to_admit.entry((task_id, declared)).or_insert_with(|| ToAdmit {
+        let place = self.to_admit.entry((task_id, declared)).or_insert_with(|| WorkersToAdmit {
             task_id,
             declared,
             first: first_worker(&known.template),
@@ -164,8 +164,8 @@ impl<'k> Expansions<'k> {
         // Before others are admitted: of a batch that fails, nobody is.
         let to_fail: Vec<ToFail> = self.to_fail.into_values().collect();
         settlement.fail_batches(&to_fail, actor).await?;
-        let to_admit: Vec<ToAdmit> = self.to_admit.into_values().collect();
-        ready.extend(settlement.admit(&to_admit).await?);
+        let to_admit: Vec<WorkersToAdmit> = self.to_admit.into_values().collect();
+        ready.extend(settlement.admit_workers(&to_admit).await?);
         Ok(ready)
     }
 }
@@ -201,7 +201,7 @@ fn existing_in<'t>(
 }
 
 /// A step with its part of what was planned.
-fn new_step(birth: Birth, cursors: &mut Vec<v1::Payload>) -> NewStep {
+fn new_step(birth: Birth, cursors: &mut [v1::Payload]) -> NewStep {
     let nth = birth.batch.and_then(|batch| usize::try_from(batch).ok()?.checked_sub(1));
     let cursor = nth.and_then(|nth| cursors.get_mut(nth)).map(std::mem::take);
     NewStep { birth, cursor: cursor.map(wire::from_payload) }

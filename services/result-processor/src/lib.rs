@@ -11,8 +11,11 @@ mod config;
 mod event_service;
 mod events;
 mod expansions;
+mod explain;
 mod fail_steps;
 mod judge;
+mod limits;
+mod listen;
 mod patience;
 mod queue;
 mod repair_steps;
@@ -99,7 +102,9 @@ impl ResultProcessor {
         let subscriptions = Subscriptions::default();
         let listening =
             events::listen::run(database.clone(), subscriptions.clone(), context.drain.clone());
-        context.spawn("listening", listening);
+        context.spawn("listening to events", listening);
+        context
+            .spawn("listening", listen::run(database.clone(), wake.clone(), context.drain.clone()));
         let events = Events { subscriptions, drain: context.drain.clone() };
 
         let results = Results { good, bad, any, wake };

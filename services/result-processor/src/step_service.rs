@@ -7,20 +7,29 @@ use tasker_api::{
     field::{self, Operator},
     page, status, time,
     v1::{
-        self, CompleteStepRequest, CompleteStepResponse, GetStepRequest, GetStepResponse,
-        ListStepsRequest, ListStepsResponse, RepairTaskRequest, RepairTaskResponse,
-        RepairTasksRequest, RepairTasksResponse, ResetStepRequest, ResetStepResponse,
-        ResolveStepRequest, ResolveStepResponse, step_service_server::StepService,
+        self, CompleteStepRequest, CompleteStepResponse, ExplainStepRequest, ExplainStepResponse,
+        ExplainTaskRequest, ExplainTaskResponse, GetStepRequest, GetStepResponse, ListStepsRequest,
+        ListStepsResponse, RepairTaskRequest, RepairTaskResponse, RepairTasksRequest,
+        RepairTasksResponse, ResetStepRequest, ResetStepResponse, ResolveStepRequest,
+        ResolveStepResponse, step_service_server::StepService,
     },
 };
-use tasker_domain::{Ordinal, TaskId, Template, TemplateId};
+use tasker_domain::{Ordinal, StepState, TaskId, Template, TemplateId};
 use tasker_stage::{Database, store_error, wire};
-use tasker_store::{Remedy, StepOutcome, StepRow, StoreError};
+use tasker_store::{Payload, Readiness, Remedy, StepOutcome, StepRow, StoreError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::repairs::{self, Many, Repairs};
+use crate::{
+    explain::Explainer,
+    judge::{Judgement, judge},
+    limits,
+    repairs::{self, Many, Repairs},
+};
+
+/// Steps that are explained in one answer.
+const MAX_EXPLAINED: usize = 1000;
 
 /// The service's answers about steps.
 pub struct Steps {
@@ -68,6 +77,31 @@ impl StepService for Steps {
             last.map(|row| page::token(&[&row.ordinal.0.to_string()])).unwrap_or_default();
         let steps = rows.into_iter().map(|row| listed(step(task, row, &template))).collect();
         Ok(Response::new(ListStepsResponse { steps, next_page_token }))
+    }
+
+    async fn explain_step(
+        &self,
+        request: Request<ExplainStepRequest>,
+    ) -> Result<Response<ExplainStepResponse>, Status> {
+        let ExplainStepRequest { task_id, step_name } = request.into_inner();
+        let mut invalid = Invalid::new();
+        let task = invalid.take(field::task_id(&task_id));
+        let name = invalid.take(step_name_of(step_name));
+        let (Some(task), Some(name)) = (task, name) else { return Err(invalid.into()) };
+        let explanation = self.explain(task, |step| step.name == name, 1).await?.pop();
+        let none = || status::not_found("step", &format!("{task}/{name}"));
+        let explanation = Some(explanation.ok_or_else(none)?);
+        Ok(Response::new(ExplainStepResponse { explanation }))
+    }
+
+    async fn explain_task(
+        &self,
+        request: Request<ExplainTaskRequest>,
+    ) -> Result<Response<ExplainTaskResponse>, Status> {
+        let task = field::task_id(&request.into_inner().task_id)?;
+        let not_done = |step: &Readiness| step.state.is_open() || step.state == StepState::Error;
+        let explanations = self.explain(task, not_done, MAX_EXPLAINED).await?;
+        Ok(Response::new(ExplainTaskResponse { explanations }))
     }
 
     async fn reset_step(
@@ -133,6 +167,33 @@ impl StepService for Steps {
 }
 
 impl Steps {
+    /// Explains the steps that are asked for, so many at most.
+    async fn explain(
+        &self,
+        task: TaskId,
+        wanted: impl Fn(&Readiness) -> bool,
+        at_most: usize,
+    ) -> Result<Vec<v1::StepExplanation>, Status> {
+        let store = &self.database.store;
+        let template = self.template_of(task).await?;
+        let read =
+            tokio::try_join!(store.task(task), store.pauses_of(task), store.step_readiness(task));
+        let (row, pauses, steps) = read.map_err(|error| self.failed(&error))?;
+        let row = row.ok_or_else(|| status::not_found("task", &task.to_string()))?;
+        let limits = limits::that_hold(store, task, &template).await;
+        let limits = limits.map_err(|error| self.failed(&error))?;
+        let explainer = Explainer {
+            task,
+            state: row.state,
+            template: &template,
+            pauses: &pauses,
+            steps: &steps,
+            limits: &limits,
+        };
+        let wanted = steps.iter().filter(|step| wanted(step)).take(at_most);
+        Ok(wanted.map(|step| explainer.explain(step)).collect())
+    }
+
     async fn step(&self, task: TaskId, name: &str) -> Result<v1::Step, Status> {
         let template = self.template_of(task).await?;
         let row = self.database.store.step(task, name).await;
@@ -156,8 +217,23 @@ impl Steps {
         let (Some(task), Some(name), Some(remedy), Some(by)) = (task, name, remedy, by) else {
             return Err(invalid.into());
         };
+        if let Remedy::Complete(result) = &remedy {
+            self.fits(task, &name, result).await?;
+        }
         self.repairs.step(task, name.clone(), remedy, by).await?;
         self.step(task, &name).await
+    }
+
+    /// Whether an operator's result is what the template asks of a worker's.
+    async fn fits(&self, task: TaskId, name: &str, result: &Payload) -> Result<(), Status> {
+        let template = self.template_of(task).await?;
+        let declared = template.ordinals().find(|(_, step)| step.name == name);
+        match declared.map(|(_, step)| judge(step, result)) {
+            Some(Judgement::Fail { error_type, message }) => {
+                Err(Invalid::field("result", message).because(error_type).into())
+            }
+            Some(Judgement::Complete) | None => Ok(()),
+        }
     }
 
     async fn template_of(&self, task: TaskId) -> Result<Arc<Template>, Status> {

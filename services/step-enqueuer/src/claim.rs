@@ -1,21 +1,22 @@
 //! Takes waiting steps from the worker queues, for the credit of the workers connected here.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, future::pending, time::Duration};
 
-use tasker_domain::{Rank, TaskId, TemplateId};
+use tasker_domain::{Rank, TemplateId};
 use tasker_store::{Announcement, Held, StoreError, ToStart, WaitingStep};
 use tasker_trace::TraceContext;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    admit::{self, Candidate},
     at_hand::TaskAtHand,
     deliver::{Deliveries, Match},
-    roster::Claimable,
+    roster::{Claimable, Roster},
 };
 
-/// How many more messages are looked at than may be taken, so that larger priorities go first.
+/// How many more messages are looked at than may be taken: of the oldest, and of the most urgent.
 const WIDER: usize = 4;
 /// The window's bounds.
 const WINDOW: std::ops::RangeInclusive<usize> = 100..=2_000;
@@ -38,23 +39,40 @@ impl Claims {
         let roster = &self.deliveries.roster;
         let mut looks = interval(self.every.unwrap_or(NEVER));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // When a rate lets another step begin.
+        let mut next: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = drain.cancelled() => return,
                 () = roster.claim.woken() => {}
-                _ = looks.tick() => roster.wait_everywhere(),
+                _ = looks.tick() => {
+                    roster.wait_everywhere();
+                    self.look_for_limited().await;
+                }
+                () = until(next) => {
+                    next = None;
+                    roster.may_begin_anywhere();
+                }
             }
+            let limited = roster.take_ended();
+            self.deliveries.announcer.announce(Announcement { limited, ..Announcement::default() });
             let mut claimable = roster.claimable();
             // Namespace by namespace, round and round: none waits for another's backlog.
             while !claimable.is_empty() {
                 for found in claimable {
-                    if let Err(error) = self.claim(&found).await {
-                        self.deliveries.database.noticed(&error);
-                        tracing::warn!(
-                            "the queue of {} could not be read: {error}",
-                            found.namespace
-                        );
-                        drain.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+                    match self.claim(&found).await {
+                        Ok(wait) => {
+                            let at = wait.map(|wait| Instant::now() + wait);
+                            next = next.into_iter().chain(at).min();
+                        }
+                        Err(error) => {
+                            self.deliveries.database.noticed(&error);
+                            tracing::warn!(
+                                "the queue of {} could not be read: {error}",
+                                found.namespace
+                            );
+                            drain.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+                        }
                     }
                 }
                 if drain.is_cancelled() {
@@ -65,31 +83,61 @@ impl Claims {
         }
     }
 
-    async fn claim(&self, found: &Claimable) -> Result<(), StoreError> {
+    /// Learns of what limits hold though nobody has announced it.
+    async fn look_for_limited(&self) {
+        let Deliveries { database, roster, .. } = &self.deliveries;
+        match database.store.handlers_held_by_limits().await {
+            Ok(held) => {
+                for (namespace, callable) in held {
+                    roster.may_begin(&namespace, [callable]);
+                }
+            }
+            Err(error) => {
+                database.noticed(&error);
+                tracing::warn!("what limits hold could not be looked up: {error}");
+            }
+        }
+    }
+
+    /// Has waiting steps begin, as far as there is room. Returns how long until the first rate may let
+    /// another begin.
+    async fn claim(&self, found: &Claimable) -> Result<Option<Duration>, StoreError> {
         let Deliveries { database, roster, .. } = &self.deliveries;
         let namespace = &found.namespace;
         let window = (found.credit * WIDER).clamp(*WINDOW.start(), *WINDOW.end());
         let limit = i64::try_from(window).expect("a window is small");
         let callables: Vec<String> =
             found.callables.iter().map(|(callable, _)| callable.clone()).collect();
-        let mut steps = database.store.waiting_steps(namespace, &callables, limit).await?;
-        let more = steps.len() == window;
-        steps.sort_by_key(|step| (rank(step), step.message_id));
+        let (steps, more) = database.store.waiting_steps(namespace, &callables, limit).await?;
+        let limited = roster.limited(namespace, &found.callables);
+        let mut look = admit::look(&self.deliveries, namespace, limited, found.credit).await?;
+        let held = std::mem::take(&mut look.may_begin);
+        let mut steps: Vec<Next> =
+            steps.into_iter().map(Next::Waiting).chain(held.into_iter().map(Next::Held)).collect();
+        steps.sort_by_key(|step| step.place(roster));
 
+        let mut placed = Vec::new();
         let (mut batch, mut matches, mut left) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut spans = Vec::new();
         for step in steps {
-            let Some(seat) = roster.reserve(namespace, &step.callable) else {
+            let Some(seat) = roster.reserve(namespace, step.callable()) else {
                 // In order: the first of each is its first rank.
-                let rank = rank(&step);
-                left.entry(step.callable).or_insert(rank);
+                left.entry(step.callable().to_owned()).or_insert(step.place(roster).0);
                 continue;
+            };
+            let step = match step {
+                Next::Waiting(step) => step,
+                Next::Held(candidate) => {
+                    placed.push((candidate, seat));
+                    continue;
+                }
             };
             let template = database.store.template(TemplateId(step.template_id)).await;
             let template = match template {
                 Ok(template) => template,
                 Err(error) if error.is_unavailable() => {
                     roster.unreserve(seat);
+                    placed.iter().for_each(|(_, seat)| roster.unreserve(*seat));
                     self.deliveries.failed(&error, &matches);
                     return Err(error);
                 }
@@ -123,11 +171,14 @@ impl Claims {
                 left.entry(callable.clone()).or_insert(Rank::FIRST);
             }
         }
+        roster.none_limited(namespace, &found.callables, &look.gone);
         roster.looked(namespace, &found.callables, &left);
-        if batch.is_empty() {
-            return Ok(());
+        if !batch.is_empty() {
+            let started = self.start(namespace, batch, matches).await;
+            started.inspect_err(|_| placed.iter().for_each(|(_, seat)| roster.unreserve(*seat)))?;
         }
-        self.start(namespace, batch, matches).await
+        let wait = admit::admit(&self.deliveries, namespace, placed, &look).await?;
+        Ok(look.wait.into_iter().chain(wait).min())
     }
 
     /// Starts steps in one transaction; if it fails, halves of them, until the bad one is alone, and parked.
@@ -179,8 +230,40 @@ impl Claims {
     }
 }
 
-fn rank(step: &WaitingStep) -> Rank {
-    Rank::of(step.priority, TaskId(step.task_id))
+/// A step that waits for a worker with room.
+enum Next {
+    /// In its queue.
+    Waiting(WaitingStep),
+    /// Held, but its limits may let it begin.
+    Held(Candidate),
+}
+
+impl Next {
+    fn callable(&self) -> &str {
+        match self {
+            Self::Waiting(step) => &step.callable,
+            Self::Held(candidate) => &candidate.step.callable,
+        }
+    }
+
+    /// Its rank, and what decides between equal ones.
+    fn place(&self, roster: &Roster) -> (Rank, i32) {
+        match self {
+            Self::Waiting(step) => {
+                (roster.aged(step.priority, step.task_id, step.waited), step.ordinal)
+            }
+            Self::Held(Candidate { step, .. }) => {
+                (roster.aged(step.priority, step.task_id, step.waited), step.ordinal)
+            }
+        }
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
 }
 
 fn traced(step: &WaitingStep, namespace: &str) -> (tracing::Span, String) {

@@ -9,6 +9,9 @@ use serde::Deserialize;
 use tasker_runtime::config::{Error, Source};
 use tasker_stage::{Bounded, StageConfig};
 
+/// A checkpoint goes with a delivery, beside all else that it carries.
+const CHECKPOINT_BYTES: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 20;
+
 /// The sections `step_enqueuer`, `database` and `mesh`.
 pub type Config = StageConfig<Section>;
 
@@ -27,6 +30,12 @@ pub struct Section {
     /// Within what time a dead worker's steps are back in their queue; 1 s to 1 h, default 15 s.
     #[serde(with = "humantime_serde")]
     pub session_ttl: Duration,
+    /// The largest checkpoint, encoded, in bytes; 1,024 to 1,048,576, default 262,144.
+    pub max_checkpoint_bytes: u32,
+    /// For how long a step waits to be raised by one point of priority; at most 1 d, `0s` for never,
+    /// default 1 min.
+    #[serde(with = "humantime_serde")]
+    pub ageing: Duration,
 }
 
 impl Default for Section {
@@ -37,6 +46,8 @@ impl Default for Section {
             max_waiting: 20_000,
             lanes: 1,
             session_ttl: Duration::from_secs(15),
+            max_checkpoint_bytes: 256 << 10,
+            ageing: Duration::from_secs(60),
         }
     }
 }
@@ -52,6 +63,14 @@ impl tasker_stage::Section for Section {
     fn check(&self, source: &Source) -> Result<(), Error> {
         if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.session_ttl) {
             return Err(source.invalid("step_enqueuer.session_ttl", "give 1s to 1h"));
+        }
+        if !CHECKPOINT_BYTES.contains(&self.max_checkpoint_bytes) {
+            let (least, most) = (CHECKPOINT_BYTES.start(), CHECKPOINT_BYTES.end());
+            let what = format!("give {least} to {most}");
+            return Err(source.invalid("step_enqueuer.max_checkpoint_bytes", what));
+        }
+        if self.ageing > Duration::from_secs(24 * 3600) {
+            return Err(source.invalid("step_enqueuer.ageing", "give at most 1d"));
         }
         Ok(())
     }
@@ -81,8 +100,10 @@ mod tests {
 
     #[test]
     fn a_wrong_bound_is_refused_by_its_name() {
-        let error =
-            Config::load(&source("", &["--step_enqueuer.lanes=0"])).unwrap_err().to_string();
-        assert!(error.contains("step_enqueuer.lanes"), "{error}");
+        for field in ["lanes", "max_checkpoint_bytes"] {
+            let argument = format!("--step_enqueuer.{field}=0");
+            let error = Config::load(&source("", &[&argument])).unwrap_err().to_string();
+            assert!(error.contains(&format!("step_enqueuer.{field}")), "{error}");
+        }
     }
 }

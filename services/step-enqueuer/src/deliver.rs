@@ -36,10 +36,10 @@ pub struct Deliveries {
 #[derive(Debug, thiserror::Error)]
 enum Undeliverable {
     #[error(
-        "context and dependency results are more than {MAX_MESSAGE_BYTES} bytes: store them elsewhere and pass references"
+        "context, dependency results and checkpoint are more than {MAX_MESSAGE_BYTES} bytes: store them elsewhere and pass references"
     )]
     TooLarge,
-    #[error("the task's context or the step's declaration is missing from the database")]
+    #[error("the task's context, the step's declaration or what it goes on from cannot be read")]
     Corrupt,
 }
 
@@ -97,14 +97,15 @@ impl Deliveries {
         // Held first: what then cannot be read or sent is not acknowledged, and so comes back.
         let holding = started.iter().map(|(started, found)| (found.seat, holding(started, found)));
         let orphaned = self.roster.hold(holding.collect());
-        match self.contents(&started).await {
-            Ok(mut contents) => {
+        match tokio::try_join!(self.contents(&started), self.checkpoints(&started)) {
+            Ok((mut contents, mut checkpoints)) => {
                 let mut by_seat: HashMap<Seat, Vec<v1::Delivery>> = HashMap::new();
                 let mut undeliverable = Vec::new();
                 for (started, mut found) in started {
                     let known = found.content.take();
                     let content = known.or_else(|| contents.remove(&started.held.delivery_id));
-                    match delivery(&started, &found, content) {
+                    let checkpoint = checkpoints.remove(&started.held.delivery_id);
+                    match delivery(&started, &found, content, checkpoint) {
                         Ok(delivery) => by_seat.entry(found.seat).or_default().push(delivery),
                         Err(why) => {
                             self.roster.release(found.seat.place, [started.held.delivery_id]);
@@ -150,6 +151,19 @@ impl Deliveries {
         Ok(contents)
     }
 
+    /// Reads what steps go on from that have saved any.
+    async fn checkpoints(
+        &self,
+        started: &[(Started, Match)],
+    ) -> Result<HashMap<Uuid, Vec<u8>>, StoreError> {
+        let saved = started.iter().map(|(started, _)| started).filter(|step| step.has_checkpoint);
+        let saved: Vec<Held> = saved.map(|step| step.held).collect();
+        if saved.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.database.store.checkpoints(&saved).await
+    }
+
     /// Fails attempts that no worker can be told of.
     async fn refuse(&self, undeliverable: Vec<(Held, Undeliverable)>) {
         if undeliverable.is_empty() {
@@ -166,7 +180,11 @@ impl Deliveries {
         };
         let items: Vec<Expiry> = undeliverable.into_iter().map(expiry).collect();
         match self.database.store.expire_leases(&items, &self.actor).await {
-            Ok((_, watched)) => self.announcer.moved(watched),
+            Ok((_, watched)) => {
+                let tasks = watched.into_iter().collect();
+                let said = Announcement { tasks, results: true, ..Announcement::default() };
+                self.announcer.announce(said);
+            }
             // Their leases end at the steps' timeouts.
             Err(error) => {
                 self.database.noticed(&error);
@@ -261,6 +279,7 @@ fn delivery(
     started: &Started,
     found: &Match,
     content: Option<Content>,
+    checkpoint: Option<Vec<u8>>,
 ) -> Result<v1::Delivery, Undeliverable> {
     let step = found.step().ok_or(Undeliverable::Corrupt)?;
     let template = &found.task.template;
@@ -268,6 +287,7 @@ fn delivery(
     let Held { task_id, ordinal, delivery_id } = started.held;
     let token = DeliveryToken { task_id, ordinal, delivery_id, attempt: started.attempt };
     let timeout = chrono_timeout(step.timeout);
+    let checkpoint = checkpoint.map(|saved| v1::Checkpoint::decode(saved.as_slice()));
     let of_template =
         |(parent, result)| Some((template.step(parent)?.name.clone(), payload(result)));
     let mut dependency_results: BTreeMap<String, v1::Payload> =
@@ -308,6 +328,7 @@ fn delivery(
             tracestate: String::new(),
         }),
         correlation_id: content.correlation_id,
+        checkpoint: checkpoint.transpose().map_err(|_| Undeliverable::Corrupt)?,
         batch: content.batch.map(batch),
         dependency_failures,
     };

@@ -1,5 +1,7 @@
 //! Ready steps go to a connected worker, or to their queue.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tasker_domain::{Rank, TaskId, TemplateId};
 use tasker_stack::gather::Stage;
 use tasker_store::{Announcement, Content, Held, ReadyStep, StoreError, ToEnqueue};
@@ -7,6 +9,7 @@ use tasker_trace::TraceContext;
 use uuid::Uuid;
 
 use crate::{
+    admit,
     at_hand::TaskAtHand,
     deliver::{Deliveries, Match},
 };
@@ -32,13 +35,25 @@ impl Stage for EnqueueSteps {
         let mut spans = Vec::with_capacity(items.len());
         let mut matches = Vec::new();
         let mut waiting: Vec<(String, String, Rank)> = Vec::new();
+        let mut limited: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut steps = Vec::with_capacity(items.len());
         for item in items {
+            let template = database.store.template(TemplateId(item.template_id)).await;
+            steps.push((item, template.inspect_err(|error| database.noticed(error))?));
+        }
+        let held_to = admit::held_to(&self.deliveries, &steps).await;
+        let mut held_to = held_to.inspect_err(|error| database.noticed(error))?;
+        for (item, template) in steps {
             let (span, traceparent) = traced(item);
             spans.push(span);
-            let template = database.store.template(TemplateId(item.template_id)).await;
-            let template = template.inspect_err(|error| self.deliveries.failed(error, &matches))?;
             let rank = Rank::of(item.priority, TaskId(item.task_id));
-            let seat = template.step(item.declared()).and_then(|step| {
+            let step = template.step(item.declared());
+            let held_to = held_to.remove(&(item.task_id, item.ordinal));
+            if let (Some(_), Some(step)) = (&held_to, step) {
+                let callables = limited.entry(step.queue.clone()).or_default();
+                callables.insert(step.callable.clone());
+            }
+            let seat = step.filter(|_| held_to.is_none()).and_then(|step| {
                 let seat = roster.reserve_fresh(&step.queue, &step.callable, rank);
                 if seat.is_none() {
                     waiting.push((step.queue.clone(), step.callable.clone(), rank));
@@ -64,7 +79,18 @@ impl Stage for EnqueueSteps {
                 matches.push(found);
                 (delivery_id, seat.session.0, timeout)
             });
-            batch.push(ToEnqueue { ready: item.clone(), to, traceparent });
+            let (queue, callable) = match step {
+                Some(step) => (step.queue.clone(), step.callable.clone()),
+                None => (item.namespace.clone(), String::new()),
+            };
+            batch.push(ToEnqueue {
+                ready: item.clone(),
+                to,
+                traceparent,
+                queue,
+                callable,
+                held_to,
+            });
         }
         // Before the commit, too: what comes meanwhile does not pass them by.
         for (namespace, callable, rank) in &waiting {
@@ -83,6 +109,10 @@ impl Stage for EnqueueSteps {
             }
             roster.wait_for(&namespace, [(callable, rank)]);
         }
+        for (namespace, callables) in &limited {
+            roster.may_begin(namespace, callables.iter().cloned());
+        }
+        announcement.limited = limited;
         announcer.announce(announcement);
         self.deliveries.deliver(enqueued.started, matches).await;
         Ok(vec![(); items.len()])

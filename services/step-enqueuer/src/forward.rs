@@ -7,6 +7,7 @@ use std::{
 
 use prost::Message as _;
 use tasker_api::{
+    MAX_MESSAGE_BYTES,
     mesh::v1::{
         StartedStep, SubmitStepResultsRequest, SubmitStepResultsResponse,
         result_processor_service_client::ResultProcessorServiceClient,
@@ -16,7 +17,7 @@ use tasker_api::{
 use tasker_runtime::mesh::TracedBalance;
 use tasker_stack::gather::Stage;
 use tasker_stage::result::{self, sentence};
-use tasker_store::{StoreError, ToQueue, Verdict};
+use tasker_store::{Announcement, StoreError, ToQueue, Verdict};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
@@ -50,6 +51,12 @@ impl Stage for ForwardResults {
     type Answer = Forwarded;
     type Error = StoreError;
     type Key = String;
+
+    const MAX_WEIGHT: usize = MAX_MESSAGE_BYTES;
+
+    fn weight(item: &Submission) -> usize {
+        item.result.encoded_len()
+    }
 
     fn key(item: &Submission) -> String {
         let result = item.result.result.as_ref();
@@ -137,7 +144,11 @@ impl ForwardResults {
         let mut verdicts = if good.is_empty() {
             Vec::new().into_iter()
         } else {
-            self.deliveries.database.store.queue_results(&good).await?.into_iter()
+            let verdicts = self.deliveries.database.store.queue_results(&good).await?;
+            // The call has just failed: nobody else may tell that they wait.
+            let results = verdicts.contains(&Verdict::Committed);
+            self.deliveries.announcer.announce(Announcement { results, ..Announcement::default() });
+            verdicts.into_iter()
         };
         let verdict = |(item, checked): (&Submission, &Result<_, tasker_api::Invalid>)| {
             let (verdict, reason) = match checked {
@@ -150,7 +161,8 @@ impl ForwardResults {
     }
 }
 
-fn of(verdict: Verdict) -> ResultVerdict {
+/// A verdict for the wire.
+pub fn of(verdict: Verdict) -> ResultVerdict {
     match verdict {
         Verdict::Committed => ResultVerdict::Committed,
         Verdict::Duplicate => ResultVerdict::Duplicate,

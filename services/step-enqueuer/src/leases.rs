@@ -13,7 +13,7 @@ use tasker_api::{
 };
 use tasker_domain::SessionId;
 use tasker_runtime::mesh::TracedBalance;
-use tasker_store::{Expiry, Held, Lost, StoreError};
+use tasker_store::{Announcement, Expiry, Held, Lost, StoreError};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -120,6 +120,7 @@ impl Leases {
         }
         if purge {
             database.store.purge_sessions().await?;
+            database.store.purge_limit_grants().await?;
             for session in sessions {
                 self.compare(session).await?;
             }
@@ -149,7 +150,9 @@ impl Leases {
     async fn expire(&self, expiries: &[Expiry]) -> Result<(), StoreError> {
         let Deliveries { database, actor, announcer, .. } = &self.deliveries;
         let (_, watched) = database.store.expire_leases(expiries, actor).await?;
-        announcer.moved(watched);
+        let tasks = watched.into_iter().collect();
+        announcer.announce(Announcement { tasks, results: true, ..Announcement::default() });
+        self.deliveries.roster.may_have_ended();
         if self.makes_calls {
             let mut results = self.results.clone();
             // A hint: the queue is the promise.

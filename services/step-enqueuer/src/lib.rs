@@ -6,10 +6,13 @@
 //! database undoes it, the message that caused it is there again, and the delivery's result is refused.
 //! What it takes in from workers does: results that it queues itself, and leases that have ended.
 
+mod admit;
 mod at_hand;
 mod batches;
+mod checkpoint;
 mod claim;
 mod config;
+mod delays;
 mod deliver;
 mod enqueue_steps;
 mod enqueuer_service;
@@ -20,10 +23,13 @@ mod listen;
 mod liveness;
 mod next;
 mod poll;
+mod report;
 mod retries;
 mod roster;
+mod save_checkpoints;
 mod session;
 mod worker_service;
+mod yield_steps;
 
 pub use config::{Config, Section};
 
@@ -37,6 +43,7 @@ use tasker_api::{
     },
     v1::worker_service_server::WorkerServiceServer,
 };
+use tasker_domain::Ageing;
 use tasker_runtime::{Context, Service, mesh};
 use tasker_stack::{
     gather::{Bounds, Gather},
@@ -46,13 +53,27 @@ use tasker_stage::{Announcer, Database};
 use tonic::service::Routes;
 
 use crate::{
-    claim::Claims, deliver::Deliveries, enqueue_steps::EnqueueSteps, enqueuer_service::ReadySteps,
-    forward::ForwardResults, leases::Leases, listen::Ear, liveness::Liveness, retries::Retries,
-    roster::Roster, session::Sessions,
+    claim::Claims,
+    delays::Delays,
+    deliver::Deliveries,
+    enqueue_steps::EnqueueSteps,
+    enqueuer_service::ReadySteps,
+    forward::ForwardResults,
+    leases::Leases,
+    listen::Ear,
+    liveness::Liveness,
+    report::Reports,
+    retries::Retries,
+    roster::Roster,
+    save_checkpoints::{Progresses, SaveCheckpoints},
+    session::Sessions,
+    yield_steps::YieldSteps,
 };
 
 /// Results on their way to result-processor: in one call, waiting, and calls at once.
 const FORWARD: Bounds = Bounds { batch: 500, waiting: 5_000, lanes: 2 };
+/// Checkpoints, and steps that are yielded. In one lane: what one worker has saved is kept in its order.
+const SAVE: Bounds = Bounds { batch: 500, waiting: 100, lanes: 1 };
 
 /// The service.
 #[derive(Debug)]
@@ -65,7 +86,8 @@ impl StepEnqueuer {
     /// The database cannot be reached or has another schema, or an endpoint is none.
     pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
         let database = Database::open(&config.database, &context).await?;
-        let (roster, drain) = (Roster::default(), context.drain.clone());
+        let roster = Roster::new(Ageing(config.section.ageing));
+        let drain = context.drain.clone();
         let announcer = Announcer::new(database.store.clone());
         let deliveries = Deliveries {
             database: database.clone(),
@@ -100,6 +122,9 @@ impl StepEnqueuer {
             every,
         };
         let (retry, ready) = (retries.wake.clone(), wake.clone());
+        let delays = Delays { database: database.clone(), roster: roster.clone() };
+        context.spawn("delays", delays.run(drain.clone()));
+        let saving = Gather::spawn(SaveCheckpoints { database: database.clone() }, SAVE);
         let ear = Ear { database, announcer: announcer.clone(), roster, retries: retry, ready };
         context.spawn("retries", retries.run(drain.clone()));
         context.spawn("listening", ear.run(drain.clone()));
@@ -122,7 +147,12 @@ impl StepEnqueuer {
             ForwardResults { deliveries: deliveries.clone(), results, makes_calls },
             FORWARD,
         );
-        let sessions = Sessions { deliveries, results, liveness, drain };
+        let yields = Gather::spawn(YieldSteps { deliveries: deliveries.clone() }, SAVE);
+        let max_checkpoint_bytes = usize::try_from(config.section.max_checkpoint_bytes)?;
+        let reports =
+            Reports { deliveries: deliveries.clone(), results, yields, max_checkpoint_bytes };
+        let progress = Progresses { saving, max_checkpoint_bytes };
+        let sessions = Sessions { deliveries, reports, progress, liveness, drain };
         let routes = Routes::new(
             WorkerServiceServer::new(sessions).max_decoding_message_size(MAX_MESSAGE_BYTES),
         )

@@ -48,12 +48,18 @@ impl Ear {
                             for (namespace, rank) in &announcement.waiting {
                                 self.roster.wait_in(namespace, *rank);
                             }
+                            for (namespace, callables) in &announcement.limited {
+                                self.roster.may_begin(namespace, callables.iter().cloned());
+                            }
                         }
                         if !announcement.cancelled.is_empty() {
                             self.roster.cancel(announcement.cancelled, CANCELLED);
                         }
                         if announcement.retries {
                             self.retries.wake();
+                        }
+                        if announcement.delays {
+                            self.roster.delays.wake();
                         }
                         if announcement.everything {
                             self.look_everywhere();
@@ -67,6 +73,7 @@ impl Ear {
 
     fn look_everywhere(&self) {
         self.roster.wait_everywhere();
+        self.roster.delays.wake();
         self.retries.wake();
         self.ready.wake();
     }

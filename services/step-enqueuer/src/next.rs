@@ -137,7 +137,8 @@ fn begun(place: &mut Match, step: mesh::StartedStep) -> Started {
     );
     place.traceparent = TraceContext::through(&step.traceparent, &span);
     let mesh::StartedStep { name, attempt, max_attempts, .. } = step;
-    Started { held: place.held, name, attempt, max_attempts }
+    // What a result unlocks has never begun before.
+    Started { held: place.held, name, attempt, max_attempts, has_checkpoint: false }
 }
 
 impl Drop for Next {

@@ -60,8 +60,9 @@ impl Sessions {
             None => {
                 let session = SessionId::new();
                 let store = &self.deliveries.database.store;
+                let ttl = self.liveness.session_ttl;
                 let opened =
-                    store.open_session(session, &worker_id, self.liveness.session_ttl).await;
+                    store.open_session(session, &worker_id, &namespaces, &handlers, ttl).await;
                 opened.map_err(|error| self.failed(&error))?;
                 (session, Vec::new())
             }

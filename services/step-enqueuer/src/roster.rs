@@ -3,13 +3,13 @@
 mod member;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tasker_api::v1::{Cancel, Deliver, Delivery, WorkResponse, work_response::Message};
-use tasker_domain::{Ordinal, Rank, SessionId, TaskId, template::Kind};
+use tasker_domain::{Ageing, Ordinal, Rank, SessionId, TaskId, template::Kind};
 use tasker_stack::sweep::Wake;
 use tasker_store::Held;
 use uuid::Uuid;
@@ -28,6 +28,10 @@ pub struct Roster {
     pub claim: Wake,
     /// Called when a delivery is held, so that its deadlines are watched.
     pub held: Wake,
+    /// Called when more waits for a time to pass, or in a namespace that nobody has looked into.
+    pub delays: Wake,
+    /// How waiting raises a step.
+    ageing: Ageing,
 }
 
 #[derive(Default)]
@@ -37,6 +41,10 @@ struct Inner {
     able: HashMap<String, HashMap<String, Vec<SessionId>>>,
     /// What may wait in the worker queues, and the first of its ranks: others do not pass it by.
     waiting: HashMap<String, HashMap<String, Note>>,
+    /// Callables of which limits hold steps, as far as is known here.
+    limited: HashMap<String, HashSet<String>>,
+    /// Namespaces in which steps with limits have ended here: other replicas are to be told.
+    ended: BTreeSet<String>,
     /// How many notes there have been.
     notes: u64,
 }
@@ -45,6 +53,8 @@ struct Inner {
 #[derive(Clone, Copy)]
 struct Note {
     first: Rank,
+    /// When it had that rank: it has waited since.
+    at: Instant,
     /// Which note it is: a look that began before it has not seen what it is about.
     number: u64,
 }
@@ -69,6 +79,11 @@ pub struct Claimable {
 }
 
 impl Roster {
+    /// Without workers yet.
+    pub fn new(ageing: Ageing) -> Self {
+        Self { ageing, ..Self::default() }
+    }
+
     /// Takes a worker in, at a place of its own. Whatever it can run may wait: nobody has looked.
     pub fn join(&self, session: SessionId, member: Member) {
         let mut inner = self.lock();
@@ -85,6 +100,7 @@ impl Roster {
         drop(inner);
         self.claim.wake();
         self.held.wake();
+        self.delays.wake();
     }
 
     /// Lets a worker go. Returns what it holds.
@@ -118,6 +134,11 @@ impl Roster {
             .collect()
     }
 
+    /// The namespaces that workers here serve.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.lock().able.keys().cloned().collect()
+    }
+
     /// What a worker holds, by delivery.
     pub fn holding(&self, session: SessionId) -> HashSet<Uuid> {
         let inner = self.lock();
@@ -128,7 +149,7 @@ impl Roster {
     /// Reserves a place for a fresh step, unless one that goes before it waits for such a place.
     pub fn reserve_fresh(&self, namespace: &str, callable: &str, rank: Rank) -> Option<Seat> {
         let mut inner = self.lock();
-        if inner.waits_before(namespace, callable, rank) {
+        if inner.waits_before(self.ageing, namespace, callable, rank) {
             None
         } else {
             inner.reserve(namespace, callable)
@@ -161,8 +182,10 @@ impl Roster {
                 // Its runs have places of their own, which are not known yet.
                 continue;
             }
-            if wanted.contains(&(held.task_id, *ordinal))
-                || inner.waits_before(namespace, callable, rank)
+            // What has limits is judged by them before it begins.
+            if !next.limits.is_empty()
+                || wanted.contains(&(held.task_id, *ordinal))
+                || inner.waits_before(self.ageing, namespace, callable, rank)
             {
                 continue;
             }
@@ -245,11 +268,13 @@ impl Roster {
 
     /// Takes off a worker what it is done with, or has lost.
     pub fn release(&self, session: SessionId, deliveries: impl IntoIterator<Item = Uuid>) {
-        if let Some(member) = self.lock().members.get_mut(&session) {
-            for delivery in deliveries {
-                member.let_go(delivery);
-            }
+        let mut inner = self.lock();
+        if let Some(member) = inner.members.get_mut(&session) {
+            let gone: Vec<Holding> =
+                deliveries.into_iter().filter_map(|delivery| member.let_go(delivery)).collect();
+            gone.iter().filter_map(Holding::limited_in).for_each(|it| inner.limited_ended(it));
         }
+        drop(inner);
         self.claim.wake();
     }
 
@@ -263,9 +288,11 @@ impl Roster {
     /// Takes off a worker what it has lost, and tells it to stop.
     pub fn cancel(&self, lost: impl IntoIterator<Item = Uuid>, reason: &str) {
         let mut inner = self.lock();
+        let mut limited: Vec<String> = Vec::new();
         for delivery in lost {
             for member in inner.members.values_mut() {
                 if let Some(holding) = member.let_go(delivery) {
+                    limited.extend(holding.limited_in().map(str::to_owned));
                     let delivery_tokens = vec![holding.token()];
                     member.send(Message::Cancel(Cancel {
                         delivery_tokens,
@@ -274,6 +301,7 @@ impl Roster {
                 }
             }
         }
+        limited.iter().for_each(|namespace| inner.limited_ended(namespace));
         drop(inner);
         self.claim.wake();
     }
@@ -313,8 +341,76 @@ impl Roster {
 
     /// Notes that steps may wait anywhere: an announcement may have got lost.
     pub fn wait_everywhere(&self) {
-        let namespaces: Vec<String> = self.lock().able.keys().cloned().collect();
+        let namespaces = self.namespaces();
         namespaces.iter().for_each(|namespace| self.wait_in(namespace, Rank::FIRST));
+    }
+
+    /// Notes that limits may let steps begin that they hold for these callables, and for all that are known
+    /// in the namespace.
+    pub fn may_begin(&self, namespace: &str, callables: impl IntoIterator<Item = String>) {
+        let mut inner = self.lock();
+        inner.limited.entry(namespace.to_owned()).or_default().extend(callables);
+        inner.note_limited(namespace);
+        drop(inner);
+        self.claim.wake();
+    }
+
+    /// Notes that limits may let steps begin anywhere: a rate's time has passed.
+    pub fn may_begin_anywhere(&self) {
+        let mut inner = self.lock();
+        let namespaces: Vec<String> = inner.limited.keys().cloned().collect();
+        namespaces.iter().for_each(|namespace| inner.note_limited(namespace));
+        drop(inner);
+        self.claim.wake();
+    }
+
+    /// Notes that steps have ended of which it is not known here whether they had limits.
+    pub fn may_have_ended(&self) {
+        let mut inner = self.lock();
+        let namespaces: Vec<String> = inner.limited.keys().cloned().collect();
+        namespaces.iter().for_each(|namespace| inner.limited_ended(namespace));
+        drop(inner);
+        if !namespaces.is_empty() {
+            self.claim.wake();
+        }
+    }
+
+    /// Of these callables, those of which limits may hold steps.
+    pub fn limited(&self, namespace: &str, callables: &[(String, u64)]) -> Vec<String> {
+        let inner = self.lock();
+        let Some(limited) = inner.limited.get(namespace) else { return Vec::new() };
+        let callables = callables.iter().map(|(callable, _)| callable);
+        callables.filter(|callable| limited.contains(*callable)).cloned().collect()
+    }
+
+    /// Notes that a look has found no steps of these callables that limits hold. Where something was noted
+    /// since the look began, there may be some.
+    pub fn none_limited(&self, namespace: &str, callables: &[(String, u64)], none: &[String]) {
+        let mut inner = self.lock();
+        let Inner { limited, waiting, .. } = &mut *inner;
+        let Some(limited) = limited.get_mut(namespace) else { return };
+        for (callable, number) in callables.iter().filter(|(callable, _)| none.contains(callable)) {
+            let note = waiting.get(namespace).and_then(|waiting| waiting.get(callable));
+            if note.is_none_or(|note| note.number == *number) {
+                limited.remove(callable);
+            }
+        }
+    }
+
+    /// Where steps with limits have ended here since the last time, and of which callables limits hold steps
+    /// there.
+    pub fn take_ended(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut inner = self.lock();
+        let ended = std::mem::take(&mut inner.ended);
+        let known = |namespace: &String| -> BTreeSet<String> {
+            inner.limited.get(namespace).into_iter().flatten().cloned().collect()
+        };
+        ended.into_iter().map(|namespace| (namespace.clone(), known(&namespace))).collect()
+    }
+
+    /// The rank of a step that has waited so long.
+    pub fn aged(&self, priority: i16, task: Uuid, waited: Duration) -> Rank {
+        self.ageing.rank(Rank::of(priority, TaskId(task)), waited)
     }
 
     /// What may be claimed now, from each namespace. It waits until somebody has [looked](Self::looked):
@@ -358,8 +454,8 @@ impl Roster {
         for (callable, number) in callables {
             let Some(note) = waiting.get_mut(callable) else { continue };
             match (left.get(callable), note.number == *number) {
-                (Some(first), true) => note.first = *first,
-                (Some(first), false) => note.first = note.first.min(*first),
+                (Some(first), true) => (note.first, note.at) = (*first, Instant::now()),
+                (Some(first), false) => note.go_first(*first),
                 (None, true) => {
                     waiting.remove(callable);
                 }
@@ -404,17 +500,36 @@ pub struct Overdue {
 
 impl Inner {
     /// Whether a step that goes before this rank may wait for a place.
-    fn waits_before(&self, namespace: &str, callable: &str, rank: Rank) -> bool {
+    fn waits_before(&self, ageing: Ageing, namespace: &str, callable: &str, rank: Rank) -> bool {
         let first = self.waiting.get(namespace).and_then(|waiting| waiting.get(callable));
-        first.is_some_and(|note| note.first < rank)
+        first.is_some_and(|note| ageing.rank(note.first, note.at.elapsed()) < rank)
     }
 
     fn note(&mut self, namespace: &str, callable: &str, rank: Rank) {
         self.notes += 1;
         let number = self.notes;
         let waiting = self.waiting.entry(namespace.to_owned()).or_default();
-        let note = waiting.entry(callable.to_owned()).or_insert(Note { first: rank, number });
-        *note = Note { first: rank.min(note.first), number };
+        let fresh = Note { first: rank, at: Instant::now(), number };
+        let note = waiting.entry(callable.to_owned()).or_insert(fresh);
+        note.number = number;
+        note.go_first(rank);
+    }
+
+    /// A step with limits has ended: others may begin, here and elsewhere.
+    fn limited_ended(&mut self, namespace: &str) {
+        self.ended.insert(namespace.to_owned());
+        self.note_limited(namespace);
+    }
+
+    /// Notes that whatever limits hold in a namespace may go.
+    fn note_limited(&mut self, namespace: &str) {
+        let Some(able) = self.able.get(namespace) else { return };
+        let limited = self.limited.get(namespace).into_iter().flatten();
+        let callables: Vec<String> =
+            limited.filter(|callable| able.contains_key(*callable)).cloned().collect();
+        for callable in callables {
+            self.note(namespace, &callable, Rank::FIRST);
+        }
     }
 
     /// Promises the place of a delivery to another step, if the same worker can run it.
@@ -447,11 +562,21 @@ impl Inner {
     }
 }
 
+impl Note {
+    /// A step of this rank waits, too.
+    fn go_first(&mut self, rank: Rank) {
+        if rank < self.first {
+            (self.first, self.at) = (rank, Instant::now());
+        }
+    }
+}
+
 /// About how many bytes a delivery takes.
 fn size(delivery: &Delivery) -> usize {
     let of = |payload: &tasker_api::v1::Payload| payload.data.len() + 200;
     delivery.context.as_ref().map_or(0, of)
         + delivery.dependency_results.values().map(of).sum::<usize>()
+        + delivery.checkpoint.as_ref().map_or(0, prost::Message::encoded_len)
         + 600
 }
 

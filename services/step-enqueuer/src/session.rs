@@ -10,12 +10,11 @@ use tasker_api::{
     mesh::v1::SubmittedResult,
     status, time,
     v1::{
-        GoAway, Pong, ResultVerdict, Results, ResultsAck, Welcome, WorkRequest, WorkResponse,
-        work_request, work_response::Message,
+        GoAway, Pong, Progress, ResultVerdict, Results, ResultsAck, Welcome, WorkRequest,
+        WorkResponse, work_request, work_response::Message,
     },
 };
 use tasker_domain::{ErrorKind, SessionId};
-use tasker_stack::gather::{Gather, Refused};
 use tasker_stage::{refused, store_error};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -24,11 +23,13 @@ use uuid::Uuid;
 
 use crate::{
     deliver::Deliveries,
-    forward::{ForwardResults, Forwarded},
+    forward::Forwarded,
     hello::{self, Worker},
     liveness::Liveness,
     next::{Next, Submission},
+    report::Reports,
     roster::{Holding, Member, Roster, response},
+    save_checkpoints::Progresses,
 };
 
 /// How long a worker may take to say hello.
@@ -42,7 +43,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Sessions {
     pub deliveries: Deliveries,
-    pub results: Gather<ForwardResults>,
+    pub reports: Reports,
+    pub progress: Progresses,
     pub liveness: Liveness,
     pub drain: CancellationToken,
 }
@@ -86,7 +88,10 @@ impl Sessions {
             self.deliveries.database.noticed(&error);
             store_error(&error)
         };
-        store.open_session(id, &worker.worker_id, self.liveness.renewal()).await.map_err(failed)?;
+        let Worker { worker_id, namespaces, handlers, .. } = &worker;
+        let ttl = self.liveness.renewal();
+        let opened = store.open_session(id, worker_id, namespaces, handlers, ttl).await;
+        opened.map_err(failed)?;
         let held: Vec<_> = worker.held.iter().map(|(_, token)| hello::held(token)).collect();
         let adopted = if held.is_empty() {
             Vec::new()
@@ -128,6 +133,8 @@ impl Sessions {
             session_ttl: Some(time::duration(self.liveness.session_ttl)),
             resumed,
             max_message_bytes: i32::try_from(MAX_MESSAGE_BYTES).unwrap_or(i32::MAX),
+            max_checkpoint_bytes: i32::try_from(self.progress.max_checkpoint_bytes)
+                .unwrap_or(i32::MAX),
         };
         // Welcome is the first thing that the worker hears: deliveries come from the roster.
         out.send(Ok(response(Message::Welcome(welcome)))).await.ok();
@@ -210,6 +217,7 @@ impl Session {
                     .acknowledge(self.id, tokens.iter().map(|(_, token)| token.delivery_id));
             }
             Some(Said::Results(results)) => self.judge(results).await?,
+            Some(Said::Progress(progress)) => self.save(progress).await?,
             Some(Said::Nack(nack)) => {
                 let tokens = hello::tokens(nack.delivery_tokens);
                 self.roster().release(self.id, tokens.iter().map(|(_, token)| token.delivery_id));
@@ -244,17 +252,18 @@ impl Session {
                 places: Vec::new(),
             };
             let submission = Submission { result, session: Some(self.id) };
-            let answer = self.all.results.submit_in_turn(submission).await;
-            waiting.push(answer.map_err(|error| refused(&error))?);
+            let reported = self.all.reports.submit_in_turn(submission).await;
+            waiting.push(reported.map_err(|error| refused(&error))?);
         }
         let (out, roster, id, failed) =
             (self.out.clone(), self.roster().clone(), self.id, self.failed.clone());
+        let reports = self.all.reports.clone();
         self.answering.spawn(async move {
             let mut verdicts = Vec::with_capacity(waiting.len());
             let mut done = HashSet::new();
             let mut unlocked: Option<Next> = None;
-            for answer in waiting {
-                match answer.await.unwrap_or(Err(Refused::Closed)) {
+            for reported in waiting {
+                match reports.verdict(reported).await {
                     Ok(Forwarded { verdict, next }) => {
                         match &mut unlocked {
                             Some(unlocked) => unlocked.join(next),
@@ -291,6 +300,21 @@ impl Session {
             roster.release(id, done);
             if let Some(own) = own {
                 own.deliver().await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Saves progress, and answers it when it is durable. Waits only for a place.
+    async fn save(&self, progress: Progress) -> Result<(), Status> {
+        let saving = self.all.progress.save(progress).await.map_err(|error| refused(&error))?;
+        let (out, failed) = (self.out.clone(), self.failed.clone());
+        self.answering.spawn(async move {
+            match saving.saved().await {
+                // Whoever has gone sends it again.
+                Ok(ack) => drop(out.send(Ok(response(Message::ProgressAck(ack)))).await),
+                // Not acknowledged: the worker keeps it.
+                Err(_) => failed.cancel(),
             }
         });
         Ok(())

@@ -4,8 +4,8 @@ use tasker_api::{
     mesh::v1::SubmittedResult,
     v1::{
         PollStepsRequest, PollStepsResponse, RenewLeasesRequest, RenewLeasesResponse,
-        ReportResultsRequest, ReportResultsResponse, WorkRequest, WorkResponse,
-        worker_service_server::WorkerService,
+        ReportResultsRequest, ReportResultsResponse, SaveProgressRequest, SaveProgressResponse,
+        WorkRequest, WorkResponse, worker_service_server::WorkerService,
     },
 };
 use tasker_stage::refused;
@@ -48,10 +48,33 @@ impl WorkerService for Sessions {
             },
             session: None,
         });
-        let answers = self.results.call(submitted).await.into_iter();
-        let verdicts = answers.map(|answer| Ok(answer?.verdict)).collect::<Result<_, _>>();
-        let verdicts = verdicts.map_err(|error| refused(&error))?;
+        let reported: Vec<_> = submitted.map(|report| self.reports.submit(report)).collect();
+        let mut verdicts = Vec::with_capacity(reported.len());
+        for reported in reported {
+            let verdict = match reported {
+                Ok(reported) => self.reports.verdict(reported).await,
+                Err(error) => Err(error),
+            };
+            verdicts.push(verdict.map_err(|error| refused(&error))?.verdict);
+        }
+        // Nobody holds what a session that polls is done with.
+        self.deliveries.roster.may_have_ended();
         Ok(Response::new(ReportResultsResponse { verdicts }))
+    }
+
+    async fn save_progress(
+        &self,
+        request: Request<SaveProgressRequest>,
+    ) -> Result<Response<SaveProgressResponse>, Status> {
+        let mut saving = Vec::new();
+        for progress in request.into_inner().progress {
+            saving.push(self.progress.save(progress).await.map_err(|error| refused(&error))?);
+        }
+        let mut acks = Vec::with_capacity(saving.len());
+        for saving in saving {
+            acks.push(saving.saved().await.map_err(|error| refused(&error))?);
+        }
+        Ok(Response::new(SaveProgressResponse { acks }))
     }
 
     async fn renew_leases(

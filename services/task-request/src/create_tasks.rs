@@ -10,6 +10,12 @@ use tasker_store::{Born, Content, Finalization, NewTask, ReadyStep, StoreError, 
 /// How often a batch is tried while other replicas bring the same tasks.
 const LOOKS: u32 = 3;
 
+/// The most steps that are born in one statement, unless one task alone has more: about a second of work
+/// for the database, far from the statement's time-out.
+const MAX_STEPS: usize = 20_000;
+/// How many bytes of a context weigh as much as a step.
+const STEP_BYTES: usize = 1 << 10;
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -40,6 +46,12 @@ impl Stage for CreateTasks {
     type Answer = Outcome;
     type Error = StoreError;
     type Key = TaskId;
+
+    const MAX_WEIGHT: usize = MAX_STEPS;
+
+    fn weight(task: &NewTask) -> usize {
+        task.steps.max(1) + task.context.data.len() / STEP_BYTES
+    }
 
     fn key(task: &NewTask) -> TaskId {
         task.task_id
@@ -182,6 +194,7 @@ mod tests {
             task_id: TaskId::new(),
             template_id: TemplateId::new().0,
             newest: false,
+            steps: 1,
             repetition: key(repetition),
             identity: key(identity),
             priority: 0,
@@ -190,6 +203,7 @@ mod tests {
             correlation_id: String::new(),
             requested_by: String::new(),
             reason: String::new(),
+            look_after: None,
             traceparent: String::new(),
             tracestate: String::new(),
         }
@@ -197,6 +211,16 @@ mod tests {
 
     fn answered(tasks: &[NewTask], unborn: &[(TaskId, Unborn)]) -> Vec<Outcome> {
         outcomes(tasks, &firsts(tasks), &unborn.iter().copied().collect())
+    }
+
+    #[test]
+    fn a_task_weighs_as_much_as_its_steps_and_its_context() {
+        let large = Payload { data: vec![0; 4 << 20].into(), ..Payload::default() };
+        let heavy = NewTask { steps: 10_000, context: large, ..task(0, 0) };
+        assert_eq!(CreateTasks::weight(&task(0, 0)), 1);
+        assert_eq!(CreateTasks::weight(&heavy), 10_000 + 4_096);
+        // So that two such tasks are not born in one statement.
+        assert!(2 * CreateTasks::weight(&heavy) > CreateTasks::MAX_WEIGHT);
     }
 
     #[test]

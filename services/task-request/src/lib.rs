@@ -7,6 +7,8 @@
 mod backlog;
 mod config;
 mod create_tasks;
+mod history;
+mod pauses;
 mod requests;
 mod reruns;
 mod resolve;
@@ -22,12 +24,12 @@ use tasker_api::{
 };
 use tasker_runtime::{Context, Service, mesh};
 use tasker_stack::gather::Gather;
-use tasker_stage::Database;
+use tasker_stage::{Announcer, Database};
 use tonic::service::Routes;
 
 use crate::{
-    backlog::Backlog, create_tasks::CreateTasks, requests::Requests, reruns::Reruns,
-    task_service::Tasks, template_service::Templates,
+    backlog::Backlog, create_tasks::CreateTasks, pauses::Pauses, requests::Requests,
+    reruns::Reruns, task_service::Tasks, template_service::Templates,
 };
 
 /// The service.
@@ -42,6 +44,11 @@ impl TaskRequest {
     pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
         let database = Database::open(&config.database, &context).await?;
         let step_enqueuer = tasker_stage::step_enqueuer(&config.mesh)?;
+        let pauses = Pauses {
+            database: database.clone(),
+            step_enqueuer: step_enqueuer.clone(),
+            announcer: Announcer::new(database.store.clone()),
+        };
         let verb = CreateTasks {
             database: database.clone(),
             actor: context.instance.clone(),
@@ -60,8 +67,15 @@ impl TaskRequest {
                 .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let backlog = Backlog::new(database.clone(), config.section.max_backlog);
         let reruns = Reruns { database: database.clone(), backlog: backlog.clone(), step_enqueuer };
-        let tasks = Tasks { database: database.clone(), backlog, births, reruns, finalizer };
-        let templates = Templates { database, environment: config.section.environment };
+        let tasks = Tasks {
+            database: database.clone(),
+            backlog,
+            births,
+            pauses: pauses.clone(),
+            reruns,
+            finalizer,
+        };
+        let templates = Templates { database, pauses, environment: config.section.environment };
         let routes =
             Routes::new(TaskServiceServer::new(tasks).max_decoding_message_size(MAX_MESSAGE_BYTES))
                 .add_service(TemplateServiceServer::new(templates));

@@ -58,6 +58,12 @@ impl Reruns {
                 Ok(RerunTaskResponse { task_id, template: Some(template) })
             }
             Rerun::Repeated(known) => self.first_answer(known).await,
+            Rerun::Purged => Err(status::with_reason(
+                Code::FailedPrecondition,
+                "TASK_PURGED",
+                [("task_id", task_id.clone())],
+                format!("what task {task_id} worked on has been purged: submit another"),
+            )),
         }
     }
 

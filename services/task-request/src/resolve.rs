@@ -105,6 +105,7 @@ pub fn request(
         task_id: TaskId::new(),
         template_id: found.id.0,
         newest: found.name.is_of_the_newest(),
+        steps: found.template.steps.len(),
         repetition: (!request_id.is_empty()).then(|| identity::request_key(&request_id)),
         identity,
         priority: i16::try_from(request.priority).expect("its range has been checked"),
@@ -117,6 +118,7 @@ pub fn request(
         correlation_id: correlation_id.unwrap_or_default(),
         requested_by: requested_by.unwrap_or_default(),
         reason: reason.unwrap_or_default(),
+        look_after: found.template.lifecycle.first_look(),
         traceparent: trace.traceparent,
         tracestate: trace.tracestate,
     })

@@ -8,16 +8,18 @@ use tasker_api::{
     v1::{
         CancelTaskRequest, CancelTaskResponse, CreateTaskRequest, CreateTaskResponse,
         GetTaskRequest, GetTaskResponse, GiveUpTaskRequest, GiveUpTaskResponse, ListTasksRequest,
-        ListTasksResponse, RerunTaskRequest, RerunTaskResponse, ResolveTaskRequest,
-        ResolveTaskResponse, TemplateRef, WaitForTaskRequest, WaitForTaskResponse,
-        WatchTaskRequest, WatchTaskResponse, task_service_server::TaskService,
+        ListTasksResponse, ListTransitionsRequest, ListTransitionsResponse, PauseTaskRequest,
+        PauseTaskResponse, RerunTaskRequest, RerunTaskResponse, ResolveTaskRequest,
+        ResolveTaskResponse, ResumeTaskRequest, ResumeTaskResponse, Task, TemplateRef,
+        WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest, WatchTaskResponse,
+        task_service_server::TaskService,
     },
 };
 use tasker_domain::{TaskId, Template};
 use tasker_runtime::mesh::TracedBalance;
 use tasker_stack::gather::{Gather, Refused};
 use tasker_stage::{Database, refused, store_error, wire};
-use tasker_store::TaskFilter;
+use tasker_store::{ByHand, TaskFilter};
 use tasker_trace::TraceContext;
 use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument as _, Span};
@@ -25,6 +27,8 @@ use tracing::{Instrument as _, Span};
 use crate::{
     backlog::Backlog,
     create_tasks::{CreateTasks, Outcome},
+    history,
+    pauses::{self, Pauses},
     reruns::Reruns,
     resolve,
 };
@@ -37,6 +41,7 @@ pub struct Tasks {
     pub database: Database,
     pub backlog: Backlog,
     pub births: Gather<CreateTasks>,
+    pub pauses: Pauses,
     pub reruns: Reruns,
     /// Watches tasks, and ends them.
     pub finalizer: FinalizerServiceClient<TracedBalance>,
@@ -124,6 +129,13 @@ impl TaskService for Tasks {
         Ok(Response::new(ListTasksResponse { tasks, next_page_token }))
     }
 
+    async fn list_transitions(
+        &self,
+        request: Request<ListTransitionsRequest>,
+    ) -> Result<Response<ListTransitionsResponse>, Status> {
+        history::list(&self.database, request.into_inner()).await.map(Response::new)
+    }
+
     async fn wait_for_task(
         &self,
         request: Request<WaitForTaskRequest>,
@@ -144,6 +156,26 @@ impl TaskService for Tasks {
         let events = self.finalizer.clone().watch_task(request).await?.into_inner();
         let events = events.map(|event| event.map(|event| event.event.unwrap_or_default()));
         Ok(Response::new(events.boxed()))
+    }
+
+    async fn pause_task(
+        &self,
+        request: Request<PauseTaskRequest>,
+    ) -> Result<Response<PauseTaskResponse>, Status> {
+        let PauseTaskRequest { task_id, operator, reason } = request.into_inner();
+        let (task, by) = task_by_hand(&task_id, operator, reason)?;
+        self.pauses.pause_task(task, &by).await?;
+        Ok(Response::new(PauseTaskResponse { task: Some(self.stands(task).await?) }))
+    }
+
+    async fn resume_task(
+        &self,
+        request: Request<ResumeTaskRequest>,
+    ) -> Result<Response<ResumeTaskResponse>, Status> {
+        let ResumeTaskRequest { task_id, operator, reason } = request.into_inner();
+        let (task, by) = task_by_hand(&task_id, operator, reason)?;
+        self.pauses.resume_task(task, &by).await?;
+        Ok(Response::new(ResumeTaskResponse { task: Some(self.stands(task).await?) }))
     }
 
     async fn cancel_task(
@@ -186,6 +218,18 @@ impl TaskService for Tasks {
     }
 }
 
+/// Which task somebody means, who it is, and why.
+fn task_by_hand(
+    task_id: &str,
+    operator: String,
+    reason: String,
+) -> Result<(TaskId, ByHand), Invalid> {
+    let mut invalid = Invalid::new();
+    let task = invalid.take(field::task_id(task_id));
+    let by = invalid.take(pauses::by_hand(operator, reason));
+    task.zip(by).ok_or(invalid)
+}
+
 impl Tasks {
     async fn create(
         &self,
@@ -221,13 +265,17 @@ impl Tasks {
 
     /// A repeat is told what the first try was: the newest version may be another one since.
     async fn first_answer(&self, task: TaskId) -> Result<CreateTaskResponse, Status> {
+        let template = self.stands(task).await?.template;
+        Ok(CreateTaskResponse { task_id: task.to_string(), template })
+    }
+
+    /// A task as it stands, without its details.
+    async fn stands(&self, task: TaskId) -> Result<Task, Status> {
         let row = self.database.store.task(task).await;
         let row = row
             .inspect_err(|error| self.database.noticed(error))
             .map_err(|error| store_error(&error))?;
-        let row = row.ok_or_else(|| status::not_found("task", &task.to_string()))?;
-        let template = wire::task(row).template;
-        Ok(CreateTaskResponse { task_id: task.to_string(), template })
+        row.map(wire::task).ok_or_else(|| status::not_found("task", &task.to_string()))
     }
 }
 

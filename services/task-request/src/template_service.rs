@@ -4,8 +4,10 @@ use tasker_api::{
     Invalid, field, page, status, time,
     v1::{
         self, GetTemplateRequest, GetTemplateResponse, ListTemplatesRequest, ListTemplatesResponse,
-        RegisterTemplateRequest, RegisterTemplateResponse, ValidateTemplateRequest,
-        ValidateTemplateResponse, template_service_server::TemplateService,
+        PauseTemplateRequest, PauseTemplateResponse, RegisterTemplateRequest,
+        RegisterTemplateResponse, ResumeTemplateRequest, ResumeTemplateResponse,
+        ValidateTemplateRequest, ValidateTemplateResponse,
+        template_service_server::TemplateService,
     },
 };
 use tasker_domain::{Template, template::Violation};
@@ -13,11 +15,15 @@ use tasker_stage::{Database, store_error};
 use tasker_store::{Registered, StoreError, TemplateRow};
 use tonic::{Code, Request, Response, Status};
 
-use crate::resolve;
+use crate::{
+    pauses::{self, Pauses},
+    resolve,
+};
 
 /// The service's answers about templates.
 pub struct Templates {
     pub database: Database,
+    pub pauses: Pauses,
     /// Where templates are registered.
     pub environment: String,
 }
@@ -113,6 +119,28 @@ impl TemplateService for Templates {
             });
         }
         Ok(Response::new(ListTemplatesResponse { templates, next_page_token }))
+    }
+
+    async fn pause_template(
+        &self,
+        request: Request<PauseTemplateRequest>,
+    ) -> Result<Response<PauseTemplateResponse>, Status> {
+        let PauseTemplateRequest { template, operator, reason } = request.into_inner();
+        let template = resolve::name(template)?;
+        let by = pauses::by_hand(operator, reason)?;
+        self.pauses.pause_template(&template, &by).await?;
+        Ok(Response::new(PauseTemplateResponse {}))
+    }
+
+    async fn resume_template(
+        &self,
+        request: Request<ResumeTemplateRequest>,
+    ) -> Result<Response<ResumeTemplateResponse>, Status> {
+        let ResumeTemplateRequest { template, operator, reason } = request.into_inner();
+        let template = resolve::name(template)?;
+        let by = pauses::by_hand(operator, reason)?;
+        self.pauses.resume_template(&template, &by).await?;
+        Ok(Response::new(ResumeTemplateResponse {}))
     }
 }
 

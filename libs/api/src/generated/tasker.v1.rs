@@ -239,7 +239,7 @@ pub struct Task {
     /// Unset while the task is open.
     #[prost(message, optional, tag = "5")]
     pub end_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// What the task was submitted with. Only GetTask fills it.
+    /// What the task was submitted with. Only GetTask fills it, until it is purged some time after the end.
     #[prost(message, optional, tag = "6")]
     pub context: ::core::option::Option<Payload>,
     /// Unset: the template decides by another strategy.
@@ -267,6 +267,10 @@ pub struct Task {
     /// Which tasks run it again, oldest first, at most 1,000. Only GetTask fills it.
     #[prost(string, repeated, tag = "15")]
     pub reruns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether nothing new of it begins until it is resumed: see TaskService.PauseTask. A pause of its
+    /// template does not show here.
+    #[prost(bool, tag = "20")]
+    pub paused: bool,
 }
 /// How many of a task's steps are where.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -461,6 +465,38 @@ pub struct WatchTaskRequest {
     #[prost(string, tag = "2")]
     pub cursor: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseTaskRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Who asks for it: 1 to 128 bytes. Kept with the pause.
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why. At most 1 KiB.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PauseTaskResponse {
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<Task>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeTaskRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Who asks for it: 1 to 128 bytes. Kept with the pause.
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why. At most 1 KiB.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResumeTaskResponse {
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<Task>,
+}
 /// One transition of the task or of one of its steps.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchTaskResponse {
@@ -510,6 +546,79 @@ pub struct StepTransition {
     /// Why, if there is more to say. May be empty.
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTransitionsRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Only what happened to this step. Empty: to the task and all its steps.
+    #[prost(string, tag = "2")]
+    pub step_name: ::prost::alloc::string::String,
+    /// 0 means 50; above 1000 means 1000; negative is INVALID_ARGUMENT.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// From `next_page_token` of the page before, with the same filter. Empty: the first page.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTransitionsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub transitions: ::prost::alloc::vec::Vec<Transition>,
+    /// Empty: there is no further page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// A move of the task or of one of its steps, from one state that it stayed in to the next.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Transition {
+    #[prost(message, optional, tag = "1")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Who made it move: a service and its instance, a worker, or an operator.
+    #[prost(string, tag = "2")]
+    pub actor: ::prost::alloc::string::String,
+    /// Why, if there is more to say. May be empty.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// The events that it passed, in order, for example `EnqueueForOrchestration` and `Complete`.
+    #[prost(string, repeated, tag = "4")]
+    pub events: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How long it had been in the state that it left. Unset: the history does not reach so far back.
+    #[prost(message, optional, tag = "5")]
+    pub duration: ::core::option::Option<::prost_types::Duration>,
+    #[prost(oneof = "transition::Moved", tags = "6, 7")]
+    pub moved: ::core::option::Option<transition::Moved>,
+}
+/// Nested message and enum types in `Transition`.
+pub mod transition {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Moved {
+        #[prost(message, tag = "6")]
+        Task(super::TaskMove),
+        #[prost(message, tag = "7")]
+        Step(super::StepMove),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskMove {
+    /// Unspecified: the history does not reach so far back.
+    #[prost(enumeration = "TaskState", tag = "1")]
+    pub from: i32,
+    #[prost(enumeration = "TaskState", tag = "2")]
+    pub to: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StepMove {
+    #[prost(string, tag = "1")]
+    pub step_name: ::prost::alloc::string::String,
+    /// Unspecified: the history does not reach so far back.
+    #[prost(enumeration = "StepState", tag = "2")]
+    pub from: i32,
+    #[prost(enumeration = "StepState", tag = "3")]
+    pub to: i32,
+    /// Attempts begun, afterwards.
+    #[prost(int32, tag = "4")]
+    pub attempt: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelTaskRequest {
@@ -764,6 +873,32 @@ pub mod task_service_client {
                 .insert(GrpcMethod::new("tasker.v1.TaskService", "ListTasks"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists what has happened to a task and its steps, oldest first, in the order of commits: also after its
+        /// results are purged, for as long as the history is kept. NOT_FOUND: no such task or step.
+        pub async fn list_transitions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTransitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTransitionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.TaskService/ListTransitions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.TaskService", "ListTransitions"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Waits until the task ends or is blocked by failures, at most for `timeout` or the call's deadline, whichever is less.
         ///
         /// A task that has not come so far by then is returned as it stands: look at its state.
@@ -818,6 +953,61 @@ pub mod task_service_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("tasker.v1.TaskService", "WatchTask"));
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// Has no further step of a task begin. What runs goes on, and its result is taken; retries wait.
+        /// A task that is paused stays as it is: who paused it first, and why, is kept.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, `TASK_ENDED`: nothing of it would begin anyway.
+        pub async fn pause_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PauseTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.TaskService/PauseTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.TaskService", "PauseTask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a paused task go on, at once. A task that is not paused stays as it is.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, `TASK_ENDED`: there is nothing to go on with.
+        pub async fn resume_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.TaskService/ResumeTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.TaskService", "ResumeTask"));
+            self.inner.unary(req, path, codec).await
         }
         /// Ends a task, and cancels what is open of it: workers are told to stop, and their late results are
         /// refused. Completed steps stay as they are. To cancel a cancelled task again is a success.
@@ -911,8 +1101,9 @@ pub mod task_service_client {
         /// keeps its result. The older task is left as it is, whether it has ended or not.
         ///
         /// NOT_FOUND: no such task, or it has no such step. FAILED_PRECONDITION, reason `TEMPLATE_DECIDES`: its
-        /// template has decisions or batches; submit a new task. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with
-        /// the same `request_id` after the time in `RetryInfo`.
+        /// template has decisions or batches; submit a new task; reason `TASK_PURGED`: what it worked on and came
+        /// to has been purged. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the same `request_id` after the
+        /// time in `RetryInfo`.
         pub async fn rerun_task(
             &mut self,
             request: impl tonic::IntoRequest<super::RerunTaskRequest>,
@@ -979,6 +1170,15 @@ pub mod task_service_server {
             tonic::Response<super::ListTasksResponse>,
             tonic::Status,
         >;
+        /// Lists what has happened to a task and its steps, oldest first, in the order of commits: also after its
+        /// results are purged, for as long as the history is kept. NOT_FOUND: no such task or step.
+        async fn list_transitions(
+            &self,
+            request: tonic::Request<super::ListTransitionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTransitionsResponse>,
+            tonic::Status,
+        >;
         /// Waits until the task ends or is blocked by failures, at most for `timeout` or the call's deadline, whichever is less.
         ///
         /// A task that has not come so far by then is returned as it stands: look at its state.
@@ -1003,6 +1203,27 @@ pub mod task_service_server {
             &self,
             request: tonic::Request<super::WatchTaskRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchTaskStream>, tonic::Status>;
+        /// Has no further step of a task begin. What runs goes on, and its result is taken; retries wait.
+        /// A task that is paused stays as it is: who paused it first, and why, is kept.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, `TASK_ENDED`: nothing of it would begin anyway.
+        async fn pause_task(
+            &self,
+            request: tonic::Request<super::PauseTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PauseTaskResponse>,
+            tonic::Status,
+        >;
+        /// Lets a paused task go on, at once. A task that is not paused stays as it is.
+        ///
+        /// NOT_FOUND: no such task. FAILED_PRECONDITION, `TASK_ENDED`: there is nothing to go on with.
+        async fn resume_task(
+            &self,
+            request: tonic::Request<super::ResumeTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeTaskResponse>,
+            tonic::Status,
+        >;
         /// Ends a task, and cancels what is open of it: workers are told to stop, and their late results are
         /// refused. Completed steps stay as they are. To cancel a cancelled task again is a success.
         ///
@@ -1044,8 +1265,9 @@ pub mod task_service_server {
         /// keeps its result. The older task is left as it is, whether it has ended or not.
         ///
         /// NOT_FOUND: no such task, or it has no such step. FAILED_PRECONDITION, reason `TEMPLATE_DECIDES`: its
-        /// template has decisions or batches; submit a new task. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with
-        /// the same `request_id` after the time in `RetryInfo`.
+        /// template has decisions or batches; submit a new task; reason `TASK_PURGED`: what it worked on and came
+        /// to has been purged. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the same `request_id` after the
+        /// time in `RetryInfo`.
         async fn rerun_task(
             &self,
             request: tonic::Request<super::RerunTaskRequest>,
@@ -1266,6 +1488,51 @@ pub mod task_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/tasker.v1.TaskService/ListTransitions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListTransitionsSvc<T: TaskService>(pub Arc<T>);
+                    impl<
+                        T: TaskService,
+                    > tonic::server::UnaryService<super::ListTransitionsRequest>
+                    for ListTransitionsSvc<T> {
+                        type Response = super::ListTransitionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListTransitionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskService>::list_transitions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListTransitionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/tasker.v1.TaskService/WaitForTask" => {
                     #[allow(non_camel_case_types)]
                     struct WaitForTaskSvc<T: TaskService>(pub Arc<T>);
@@ -1353,6 +1620,96 @@ pub mod task_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.TaskService/PauseTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseTaskSvc<T: TaskService>(pub Arc<T>);
+                    impl<
+                        T: TaskService,
+                    > tonic::server::UnaryService<super::PauseTaskRequest>
+                    for PauseTaskSvc<T> {
+                        type Response = super::PauseTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskService>::pause_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.TaskService/ResumeTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeTaskSvc<T: TaskService>(pub Arc<T>);
+                    impl<
+                        T: TaskService,
+                    > tonic::server::UnaryService<super::ResumeTaskRequest>
+                    for ResumeTaskSvc<T> {
+                        type Response = super::ResumeTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskService>::resume_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -1579,7 +1936,7 @@ pub mod task_service_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkRequest {
-    #[prost(oneof = "work_request::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "work_request::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<work_request::Message>,
 }
 /// Nested message and enum types in `WorkRequest`.
@@ -1600,11 +1957,13 @@ pub mod work_request {
         Ping(super::Ping),
         #[prost(message, tag = "7")]
         Drain(super::Drain),
+        #[prost(message, tag = "8")]
+        Progress(super::Progress),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkResponse {
-    #[prost(oneof = "work_response::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "work_response::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<work_response::Message>,
 }
 /// Nested message and enum types in `WorkResponse`.
@@ -1623,6 +1982,8 @@ pub mod work_response {
         Pong(super::Pong),
         #[prost(message, tag = "6")]
         GoAway(super::GoAway),
+        #[prost(message, tag = "7")]
+        ProgressAck(super::ProgressAck),
     }
 }
 /// Opens a session.
@@ -1669,6 +2030,9 @@ pub struct Welcome {
     /// the receive limit to at least this, since a delivery carries the results of all dependencies.
     #[prost(int32, tag = "5")]
     pub max_message_bytes: i32,
+    /// The largest `Checkpoint`, encoded, in bytes. 0: the server takes none.
+    #[prost(int32, tag = "6")]
+    pub max_checkpoint_bytes: i32,
 }
 /// Sets how many deliveries the worker may hold at once, running or not yet answered by `ResultsAck`.
 /// The server never has more undone deliveries at the worker than that.
@@ -1689,6 +2053,50 @@ pub struct DeliveryAck {
 pub struct Results {
     #[prost(message, repeated, tag = "1")]
     pub results: ::prost::alloc::vec::Vec<StepResult>,
+}
+/// How far a delivery's step has come, for the attempt after this one. Takes the place of what was saved
+/// before. Sent again after a reconnect until it is answered, in the same order, as results are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Progress {
+    /// As delivered. The fence.
+    #[prost(string, tag = "1")]
+    pub delivery_token: ::prost::alloc::string::String,
+    /// Not unset.
+    #[prost(message, optional, tag = "2")]
+    pub checkpoint: ::core::option::Option<Checkpoint>,
+    /// Comes back in `ProgressAck`.
+    #[prost(int64, tag = "3")]
+    pub sequence: i64,
+}
+/// What a step goes on from: opaque to the server, kept as given. At most `Welcome.max_checkpoint_bytes`.
+///
+/// Stays with the step through yields, failures and lost leases, until another is saved.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Checkpoint {
+    /// Where to go on.
+    #[prost(message, optional, tag = "1")]
+    pub cursor: ::core::option::Option<Payload>,
+    /// How much is done, by names of the handler's choice: at most 64, each of 1 to 64 bytes.
+    #[prost(btree_map = "string, int64", tag = "2")]
+    pub counters: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        i64,
+    >,
+    /// What has been worked out so far.
+    #[prost(message, optional, tag = "3")]
+    pub result: ::core::option::Option<Payload>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProgressAck {
+    #[prost(string, tag = "1")]
+    pub delivery_token: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub sequence: i64,
+    #[prost(enumeration = "ProgressVerdict", tag = "3")]
+    pub verdict: i32,
+    /// Why, if the checkpoint was refused. For people.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Gives back a delivery that was not begun. It costs no attempt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1768,6 +2176,9 @@ pub struct Delivery {
     pub trace: ::core::option::Option<TraceContext>,
     #[prost(string, tag = "17")]
     pub correlation_id: ::prost::alloc::string::String,
+    /// What the step has saved last, in this attempt or one before. Unset: nothing yet.
+    #[prost(message, optional, tag = "18")]
+    pub checkpoint: ::core::option::Option<Checkpoint>,
     /// Set for the worker of a batch.
     #[prost(message, optional, tag = "20")]
     pub batch: ::core::option::Option<Batch>,
@@ -1808,7 +2219,7 @@ pub struct StepResult {
     /// Beside `success` of a decision or batchable step, and of no other: what comes into being by it.
     #[prost(message, optional, tag = "8")]
     pub expansion: ::core::option::Option<Expansion>,
-    #[prost(oneof = "step_result::Outcome", tags = "2, 3")]
+    #[prost(oneof = "step_result::Outcome", tags = "2, 3, 6")]
     pub outcome: ::core::option::Option<step_result::Outcome>,
 }
 /// Nested message and enum types in `StepResult`.
@@ -1821,7 +2232,21 @@ pub mod step_result {
         /// It failed.
         #[prost(message, tag = "3")]
         Failure(super::StepError),
+        /// It is not done yet, and goes on in another delivery.
+        #[prost(message, tag = "6")]
+        Yielded(super::StepYield),
     }
+}
+/// Gives back a delivery whose step is to go on later, from its checkpoint. It costs no attempt, and the next
+/// delivery has the step's whole timeout again.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StepYield {
+    /// Saved in the same commit. Unset: what was saved before stays.
+    #[prost(message, optional, tag = "1")]
+    pub checkpoint: ::core::option::Option<Checkpoint>,
+    /// How long not to deliver it. Not negative; unset means 0; more than 30 days count as 30 days.
+    #[prost(message, optional, tag = "2")]
+    pub delay: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResultsAck {
@@ -1883,6 +2308,17 @@ pub struct ReportResultsResponse {
     #[prost(message, repeated, tag = "1")]
     pub verdicts: ::prost::alloc::vec::Vec<ResultVerdictFor>,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SaveProgressRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub progress: ::prost::alloc::vec::Vec<Progress>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SaveProgressResponse {
+    /// One for each, in their order.
+    #[prost(message, repeated, tag = "1")]
+    pub acks: ::prost::alloc::vec::Vec<ProgressAck>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewLeasesRequest {
     #[prost(string, tag = "1")]
@@ -1898,6 +2334,42 @@ pub struct RenewLeasesResponse {
     /// Of `held`, those that are no longer this worker's: stop their work.
     #[prost(string, repeated, tag = "2")]
     pub lost: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What became of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ProgressVerdict {
+    Unspecified = 0,
+    /// Saved, and durable.
+    Committed = 1,
+    /// The lease is not the step's current one. Stop the work; its result would be refused, too.
+    LeaseLost = 2,
+    /// The checkpoint cannot be kept, as `reason` says; what was saved before and the lease stand.
+    Invalid = 3,
+}
+impl ProgressVerdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PROGRESS_VERDICT_UNSPECIFIED",
+            Self::Committed => "PROGRESS_VERDICT_COMMITTED",
+            Self::LeaseLost => "PROGRESS_VERDICT_LEASE_LOST",
+            Self::Invalid => "PROGRESS_VERDICT_INVALID",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PROGRESS_VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "PROGRESS_VERDICT_COMMITTED" => Some(Self::Committed),
+            "PROGRESS_VERDICT_LEASE_LOST" => Some(Self::LeaseLost),
+            "PROGRESS_VERDICT_INVALID" => Some(Self::Invalid),
+            _ => None,
+        }
+    }
 }
 /// What became of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -2116,6 +2588,31 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("tasker.v1.WorkerService", "ReportResults"));
             self.inner.unary(req, path, codec).await
         }
+        /// The unary twin of `Progress`. Answered after it is durable. Deliveries of any session may be named.
+        pub async fn save_progress(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SaveProgressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SaveProgressResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.WorkerService/SaveProgress",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.WorkerService", "SaveProgress"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Keeps a session and its leases alive. To be called every `heartbeat_interval` while steps run.
         ///
         /// FAILED_PRECONDITION with reason `SESSION_LOST`: the session has expired and its leases with it.
@@ -2191,6 +2688,14 @@ pub mod worker_service_server {
             request: tonic::Request<super::ReportResultsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReportResultsResponse>,
+            tonic::Status,
+        >;
+        /// The unary twin of `Progress`. Answered after it is durable. Deliveries of any session may be named.
+        async fn save_progress(
+            &self,
+            request: tonic::Request<super::SaveProgressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SaveProgressResponse>,
             tonic::Status,
         >;
         /// Keeps a session and its leases alive. To be called every `heartbeat_interval` while steps run.
@@ -2419,6 +2924,51 @@ pub mod worker_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/tasker.v1.WorkerService/SaveProgress" => {
+                    #[allow(non_camel_case_types)]
+                    struct SaveProgressSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::SaveProgressRequest>
+                    for SaveProgressSvc<T> {
+                        type Response = super::SaveProgressResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SaveProgressRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::save_progress(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SaveProgressSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/tasker.v1.WorkerService/RenewLeases" => {
                     #[allow(non_camel_case_types)]
                     struct RenewLeasesSvc<T: WorkerService>(pub Arc<T>);
@@ -2501,6 +3051,1202 @@ pub mod worker_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "tasker.v1.WorkerService";
     impl<T> tonic::server::NamedService for WorkerServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// One time that a task was put among the dead letters. The task itself stays as it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DlqEntry {
+    /// A UUIDv7.
+    #[prost(string, tag = "1")]
+    pub entry_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub template: ::core::option::Option<TemplateRef>,
+    /// Where the task stands now.
+    #[prost(enumeration = "TaskState", tag = "4")]
+    pub task_state: i32,
+    #[prost(enumeration = "DlqReason", tag = "5")]
+    pub reason: i32,
+    /// What was wrong. For people.
+    #[prost(string, tag = "6")]
+    pub detail: ::prost::alloc::string::String,
+    /// Who put it there: a service and its instance, a queue, or an operator.
+    #[prost(string, tag = "7")]
+    pub actor: ::prost::alloc::string::String,
+    #[prost(enumeration = "DlqStatus", tag = "8")]
+    pub status: i32,
+    #[prost(message, optional, tag = "9")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Unset while it is pending.
+    #[prost(message, optional, tag = "10")]
+    pub resolve_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Who changed it last: an operator, or the service that saw its task end. Empty: nobody.
+    #[prost(string, tag = "11")]
+    pub resolver: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub notes: ::prost::alloc::string::String,
+    /// How the task stood when it was put there: a JSON object with `task` (state and counts) and `steps`
+    /// (state, attempts and last error of each; those that failed first, 1,000 at most). Only GetDlqEntry
+    /// fills it.
+    #[prost(message, optional, tag = "13")]
+    pub snapshot: ::core::option::Option<Payload>,
+}
+/// A pending entry in the queue of investigation.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DlqInvestigation {
+    #[prost(message, optional, tag = "1")]
+    pub entry: ::core::option::Option<DlqEntry>,
+    /// Larger is to be looked into sooner: the weight of the reason (poison message and impossible 400, manual
+    /// 300, retries exhausted and permanent failure 200, worker unavailable 100, staleness 0), plus the
+    /// task's priority (−100 to 100), plus 1 for each hour since it was put there, 240 at most.
+    #[prost(int32, tag = "2")]
+    pub score: i32,
+}
+/// What there is of one reason.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DlqReasonStats {
+    #[prost(enumeration = "DlqReason", tag = "1")]
+    pub reason: i32,
+    #[prost(int64, tag = "2")]
+    pub pending: i64,
+    /// Of those that are not forgotten yet: resolved entries are kept for as long as the history.
+    #[prost(int64, tag = "3")]
+    pub resolved: i64,
+    /// Of the oldest pending entry. Unset: none is pending.
+    #[prost(message, optional, tag = "4")]
+    pub oldest_pending_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// From an entry's creation to its resolution. Unset: none is resolved.
+    #[prost(message, optional, tag = "5")]
+    pub mean_time_to_resolve: ::core::option::Option<::prost_types::Duration>,
+}
+/// An open task that is near a limit of its template, or beyond it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StaleTask {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub template: ::core::option::Option<TemplateRef>,
+    #[prost(enumeration = "TaskState", tag = "3")]
+    pub state: i32,
+    #[prost(enumeration = "TaskHealth", tag = "4")]
+    pub health: i32,
+    /// Of the limits that count now, the one that it is nearest to, or furthest beyond.
+    #[prost(enumeration = "LifecycleLimit", tag = "5")]
+    pub limit: i32,
+    /// How long that has lasted.
+    #[prost(message, optional, tag = "6")]
+    pub lasted: ::core::option::Option<::prost_types::Duration>,
+    /// How long it may.
+    #[prost(message, optional, tag = "7")]
+    pub allowed: ::core::option::Option<::prost_types::Duration>,
+}
+/// Why a task is among the dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DlqReason {
+    Unspecified = 0,
+    /// It has passed a limit of its template, whose `when_stale` is `dlq`.
+    Staleness = 1,
+    /// It is blocked by failures: a step has used up its attempts.
+    RetriesExhausted = 2,
+    /// It is blocked by failures: a step has failed in a way that no further attempt mends.
+    PermanentFailure = 3,
+    /// Nothing in it moves, and every step that is left waits for others.
+    Impossible = 4,
+    /// A step has waited for longer than its template allows while no connected worker had its handler.
+    WorkerUnavailable = 5,
+    /// An operator put it there.
+    Manual = 6,
+    /// A message that names it could not be worked off, and was parked.
+    PoisonMessage = 7,
+}
+impl DlqReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DLQ_REASON_UNSPECIFIED",
+            Self::Staleness => "DLQ_REASON_STALENESS",
+            Self::RetriesExhausted => "DLQ_REASON_RETRIES_EXHAUSTED",
+            Self::PermanentFailure => "DLQ_REASON_PERMANENT_FAILURE",
+            Self::Impossible => "DLQ_REASON_IMPOSSIBLE",
+            Self::WorkerUnavailable => "DLQ_REASON_WORKER_UNAVAILABLE",
+            Self::Manual => "DLQ_REASON_MANUAL",
+            Self::PoisonMessage => "DLQ_REASON_POISON_MESSAGE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DLQ_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "DLQ_REASON_STALENESS" => Some(Self::Staleness),
+            "DLQ_REASON_RETRIES_EXHAUSTED" => Some(Self::RetriesExhausted),
+            "DLQ_REASON_PERMANENT_FAILURE" => Some(Self::PermanentFailure),
+            "DLQ_REASON_IMPOSSIBLE" => Some(Self::Impossible),
+            "DLQ_REASON_WORKER_UNAVAILABLE" => Some(Self::WorkerUnavailable),
+            "DLQ_REASON_MANUAL" => Some(Self::Manual),
+            "DLQ_REASON_POISON_MESSAGE" => Some(Self::PoisonMessage),
+            _ => None,
+        }
+    }
+}
+/// What has come of looking into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DlqStatus {
+    Unspecified = 0,
+    /// Nobody has resolved it. A task has one pending entry at most.
+    Pending = 1,
+    /// The task was mended, or settled elsewhere.
+    ManuallyResolved = 2,
+    /// The task cannot be mended.
+    PermanentFailure = 3,
+    /// The task need not be mended.
+    Cancelled = 4,
+}
+impl DlqStatus {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DLQ_STATUS_UNSPECIFIED",
+            Self::Pending => "DLQ_STATUS_PENDING",
+            Self::ManuallyResolved => "DLQ_STATUS_MANUALLY_RESOLVED",
+            Self::PermanentFailure => "DLQ_STATUS_PERMANENT_FAILURE",
+            Self::Cancelled => "DLQ_STATUS_CANCELLED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DLQ_STATUS_UNSPECIFIED" => Some(Self::Unspecified),
+            "DLQ_STATUS_PENDING" => Some(Self::Pending),
+            "DLQ_STATUS_MANUALLY_RESOLVED" => Some(Self::ManuallyResolved),
+            "DLQ_STATUS_PERMANENT_FAILURE" => Some(Self::PermanentFailure),
+            "DLQ_STATUS_CANCELLED" => Some(Self::Cancelled),
+            _ => None,
+        }
+    }
+}
+/// How a task stands towards the limits of its template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TaskHealth {
+    Unspecified = 0,
+    Healthy = 1,
+    /// Beyond 80 % of a limit.
+    Warning = 2,
+    /// Beyond a limit.
+    Stale = 3,
+}
+impl TaskHealth {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TASK_HEALTH_UNSPECIFIED",
+            Self::Healthy => "TASK_HEALTH_HEALTHY",
+            Self::Warning => "TASK_HEALTH_WARNING",
+            Self::Stale => "TASK_HEALTH_STALE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TASK_HEALTH_UNSPECIFIED" => Some(Self::Unspecified),
+            "TASK_HEALTH_HEALTHY" => Some(Self::Healthy),
+            "TASK_HEALTH_WARNING" => Some(Self::Warning),
+            "TASK_HEALTH_STALE" => Some(Self::Stale),
+            _ => None,
+        }
+    }
+}
+/// What a template may limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LifecycleLimit {
+    Unspecified = 0,
+    /// The whole task: `max_duration_seconds`.
+    Duration = 1,
+    /// Its stay in `waiting_for_dependencies`: `max_waiting_for_dependencies_seconds`.
+    WaitingForDependencies = 2,
+    /// Its stay in `waiting_for_retry`: `max_waiting_for_retry_seconds`.
+    WaitingForRetry = 3,
+    /// A step's stay in its queue while no connected worker has its handler: `max_waiting_for_worker_seconds`.
+    WaitingForWorker = 4,
+    /// Its stay in `blocked_by_failures`: `max_blocked_seconds`.
+    Blocked = 5,
+}
+impl LifecycleLimit {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LIFECYCLE_LIMIT_UNSPECIFIED",
+            Self::Duration => "LIFECYCLE_LIMIT_DURATION",
+            Self::WaitingForDependencies => "LIFECYCLE_LIMIT_WAITING_FOR_DEPENDENCIES",
+            Self::WaitingForRetry => "LIFECYCLE_LIMIT_WAITING_FOR_RETRY",
+            Self::WaitingForWorker => "LIFECYCLE_LIMIT_WAITING_FOR_WORKER",
+            Self::Blocked => "LIFECYCLE_LIMIT_BLOCKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LIFECYCLE_LIMIT_UNSPECIFIED" => Some(Self::Unspecified),
+            "LIFECYCLE_LIMIT_DURATION" => Some(Self::Duration),
+            "LIFECYCLE_LIMIT_WAITING_FOR_DEPENDENCIES" => {
+                Some(Self::WaitingForDependencies)
+            }
+            "LIFECYCLE_LIMIT_WAITING_FOR_RETRY" => Some(Self::WaitingForRetry),
+            "LIFECYCLE_LIMIT_WAITING_FOR_WORKER" => Some(Self::WaitingForWorker),
+            "LIFECYCLE_LIMIT_BLOCKED" => Some(Self::Blocked),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateDlqEntryRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Who puts it there. 1 to 128 bytes.
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why. 1 byte to 1 KiB.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateDlqEntryResponse {
+    #[prost(message, optional, tag = "1")]
+    pub entry: ::core::option::Option<DlqEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetDlqEntryRequest {
+    #[prost(string, tag = "1")]
+    pub entry_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetDlqEntryResponse {
+    #[prost(message, optional, tag = "1")]
+    pub entry: ::core::option::Option<DlqEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDlqEntriesRequest {
+    /// Of templates. Empty: all.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Empty: all.
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Empty: all.
+    #[prost(enumeration = "DlqReason", repeated, tag = "3")]
+    pub reasons: ::prost::alloc::vec::Vec<i32>,
+    /// Empty: all.
+    #[prost(enumeration = "DlqStatus", repeated, tag = "4")]
+    pub statuses: ::prost::alloc::vec::Vec<i32>,
+    /// 0 means 50; above 1000 means 1000; negative is INVALID_ARGUMENT.
+    #[prost(int32, tag = "5")]
+    pub page_size: i32,
+    /// From `next_page_token` of the page before, with the same filters. Empty: the first page.
+    #[prost(string, tag = "6")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDlqEntriesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<DlqEntry>,
+    /// Empty: there is no further page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateDlqEntryRequest {
+    #[prost(string, tag = "1")]
+    pub entry_id: ::prost::alloc::string::String,
+    /// Who changes it. 1 to 128 bytes.
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// Unspecified: as it is.
+    #[prost(enumeration = "DlqStatus", tag = "3")]
+    pub status: i32,
+    /// At most 8 KiB, in place of what was there. Unset: as they are.
+    #[prost(string, optional, tag = "4")]
+    pub notes: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateDlqEntryResponse {
+    #[prost(message, optional, tag = "1")]
+    pub entry: ::core::option::Option<DlqEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetInvestigationQueueRequest {
+    /// Of templates. Empty: all.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// 0 means 50; above 1000 means 1000; negative is INVALID_ARGUMENT.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// From `next_page_token` of the page before, with the same filter. Empty: the first page.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetInvestigationQueueResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub investigations: ::prost::alloc::vec::Vec<DlqInvestigation>,
+    /// Empty: there is no further page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetDlqStatsRequest {
+    /// Of templates. Empty: all.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetDlqStatsResponse {
+    /// Those reasons that there are entries of.
+    #[prost(message, repeated, tag = "1")]
+    pub reasons: ::prost::alloc::vec::Vec<DlqReasonStats>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListStaleTasksRequest {
+    /// Of templates. Empty: all.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Whether to leave out tasks that are only near a limit.
+    #[prost(bool, tag = "2")]
+    pub only_stale: bool,
+    /// 0 means 50; above 1000 means 1000; negative is INVALID_ARGUMENT.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// From `next_page_token` of the page before, with the same filters. Empty: the first page.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListStaleTasksResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub tasks: ::prost::alloc::vec::Vec<StaleTask>,
+    /// Empty: there is no further page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+pub mod dlq_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Where operators find the tasks that somebody has to look into, and note what came of it.
+    ///
+    /// A task is put among the dead letters when it becomes blocked by failures, when it cannot go on, when it
+    /// passes a limit of its template whose `when_stale` is `dlq`, when a message that names it is parked, or
+    /// by hand. The task itself stays as it is: what is to be done with it is the operator's to decide, with
+    /// the RPCs of tasks and steps. When it ends, its pending entry is closed.
+    #[derive(Debug, Clone)]
+    pub struct DlqServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl DlqServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> DlqServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> DlqServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            DlqServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Puts a task among the dead letters by hand.
+        ///
+        /// NOT_FOUND: no such task. ALREADY_EXISTS: it has a pending entry; `ErrorInfo.metadata["entry_id"]`
+        /// names it.
+        pub async fn create_dlq_entry(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateDlqEntryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateDlqEntryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.DlqService/CreateDlqEntry",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.DlqService", "CreateDlqEntry"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns one entry, with how its task stood then. NOT_FOUND: no such entry.
+        pub async fn get_dlq_entry(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetDlqEntryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDlqEntryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.DlqService/GetDlqEntry",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.DlqService", "GetDlqEntry"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists entries, newest first.
+        pub async fn list_dlq_entries(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDlqEntriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDlqEntriesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.DlqService/ListDlqEntries",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.DlqService", "ListDlqEntries"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Notes what an operator has found out, and resolves the entry if a status other than pending is given.
+        /// The same again changes nothing.
+        ///
+        /// NOT_FOUND: no such entry. FAILED_PRECONDITION with reason `DLQ_ENTRY_RESOLVED`: it was resolved with
+        /// another status, which `ErrorInfo.metadata["status"]` names; notes may still be changed without one.
+        pub async fn update_dlq_entry(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateDlqEntryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateDlqEntryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.DlqService/UpdateDlqEntry",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.DlqService", "UpdateDlqEntry"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists pending entries, those first that are to be looked into first. The pages of one list show the
+        /// scores of one time.
+        pub async fn get_investigation_queue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetInvestigationQueueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetInvestigationQueueResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.DlqService/GetInvestigationQueue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tasker.v1.DlqService", "GetInvestigationQueue"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Counts entries by reason.
+        pub async fn get_dlq_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetDlqStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDlqStatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.DlqService/GetDlqStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.DlqService", "GetDlqStats"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists open tasks that are near a limit of their template, or beyond it, in the order of their birth.
+        ///
+        /// What has changed within `finalizer.limits_interval` may be missing. A page may hold fewer tasks than
+        /// asked for, or none, though there are more: go on while there is a `next_page_token`.
+        pub async fn list_stale_tasks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListStaleTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListStaleTasksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.DlqService/ListStaleTasks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.DlqService", "ListStaleTasks"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod dlq_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with DlqServiceServer.
+    #[async_trait]
+    pub trait DlqService: std::marker::Send + std::marker::Sync + 'static {
+        /// Puts a task among the dead letters by hand.
+        ///
+        /// NOT_FOUND: no such task. ALREADY_EXISTS: it has a pending entry; `ErrorInfo.metadata["entry_id"]`
+        /// names it.
+        async fn create_dlq_entry(
+            &self,
+            request: tonic::Request<super::CreateDlqEntryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateDlqEntryResponse>,
+            tonic::Status,
+        >;
+        /// Returns one entry, with how its task stood then. NOT_FOUND: no such entry.
+        async fn get_dlq_entry(
+            &self,
+            request: tonic::Request<super::GetDlqEntryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDlqEntryResponse>,
+            tonic::Status,
+        >;
+        /// Lists entries, newest first.
+        async fn list_dlq_entries(
+            &self,
+            request: tonic::Request<super::ListDlqEntriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDlqEntriesResponse>,
+            tonic::Status,
+        >;
+        /// Notes what an operator has found out, and resolves the entry if a status other than pending is given.
+        /// The same again changes nothing.
+        ///
+        /// NOT_FOUND: no such entry. FAILED_PRECONDITION with reason `DLQ_ENTRY_RESOLVED`: it was resolved with
+        /// another status, which `ErrorInfo.metadata["status"]` names; notes may still be changed without one.
+        async fn update_dlq_entry(
+            &self,
+            request: tonic::Request<super::UpdateDlqEntryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateDlqEntryResponse>,
+            tonic::Status,
+        >;
+        /// Lists pending entries, those first that are to be looked into first. The pages of one list show the
+        /// scores of one time.
+        async fn get_investigation_queue(
+            &self,
+            request: tonic::Request<super::GetInvestigationQueueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetInvestigationQueueResponse>,
+            tonic::Status,
+        >;
+        /// Counts entries by reason.
+        async fn get_dlq_stats(
+            &self,
+            request: tonic::Request<super::GetDlqStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDlqStatsResponse>,
+            tonic::Status,
+        >;
+        /// Lists open tasks that are near a limit of their template, or beyond it, in the order of their birth.
+        ///
+        /// What has changed within `finalizer.limits_interval` may be missing. A page may hold fewer tasks than
+        /// asked for, or none, though there are more: go on while there is a `next_page_token`.
+        async fn list_stale_tasks(
+            &self,
+            request: tonic::Request<super::ListStaleTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListStaleTasksResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Where operators find the tasks that somebody has to look into, and note what came of it.
+    ///
+    /// A task is put among the dead letters when it becomes blocked by failures, when it cannot go on, when it
+    /// passes a limit of its template whose `when_stale` is `dlq`, when a message that names it is parked, or
+    /// by hand. The task itself stays as it is: what is to be done with it is the operator's to decide, with
+    /// the RPCs of tasks and steps. When it ends, its pending entry is closed.
+    #[derive(Debug)]
+    pub struct DlqServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> DlqServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for DlqServiceServer<T>
+    where
+        T: DlqService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tasker.v1.DlqService/CreateDlqEntry" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateDlqEntrySvc<T: DlqService>(pub Arc<T>);
+                    impl<
+                        T: DlqService,
+                    > tonic::server::UnaryService<super::CreateDlqEntryRequest>
+                    for CreateDlqEntrySvc<T> {
+                        type Response = super::CreateDlqEntryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateDlqEntryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DlqService>::create_dlq_entry(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateDlqEntrySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.DlqService/GetDlqEntry" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetDlqEntrySvc<T: DlqService>(pub Arc<T>);
+                    impl<
+                        T: DlqService,
+                    > tonic::server::UnaryService<super::GetDlqEntryRequest>
+                    for GetDlqEntrySvc<T> {
+                        type Response = super::GetDlqEntryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetDlqEntryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DlqService>::get_dlq_entry(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetDlqEntrySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.DlqService/ListDlqEntries" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListDlqEntriesSvc<T: DlqService>(pub Arc<T>);
+                    impl<
+                        T: DlqService,
+                    > tonic::server::UnaryService<super::ListDlqEntriesRequest>
+                    for ListDlqEntriesSvc<T> {
+                        type Response = super::ListDlqEntriesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListDlqEntriesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DlqService>::list_dlq_entries(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListDlqEntriesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.DlqService/UpdateDlqEntry" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateDlqEntrySvc<T: DlqService>(pub Arc<T>);
+                    impl<
+                        T: DlqService,
+                    > tonic::server::UnaryService<super::UpdateDlqEntryRequest>
+                    for UpdateDlqEntrySvc<T> {
+                        type Response = super::UpdateDlqEntryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateDlqEntryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DlqService>::update_dlq_entry(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateDlqEntrySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.DlqService/GetInvestigationQueue" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetInvestigationQueueSvc<T: DlqService>(pub Arc<T>);
+                    impl<
+                        T: DlqService,
+                    > tonic::server::UnaryService<super::GetInvestigationQueueRequest>
+                    for GetInvestigationQueueSvc<T> {
+                        type Response = super::GetInvestigationQueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetInvestigationQueueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DlqService>::get_investigation_queue(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetInvestigationQueueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.DlqService/GetDlqStats" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetDlqStatsSvc<T: DlqService>(pub Arc<T>);
+                    impl<
+                        T: DlqService,
+                    > tonic::server::UnaryService<super::GetDlqStatsRequest>
+                    for GetDlqStatsSvc<T> {
+                        type Response = super::GetDlqStatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetDlqStatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DlqService>::get_dlq_stats(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetDlqStatsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.DlqService/ListStaleTasks" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListStaleTasksSvc<T: DlqService>(pub Arc<T>);
+                    impl<
+                        T: DlqService,
+                    > tonic::server::UnaryService<super::ListStaleTasksRequest>
+                    for ListStaleTasksSvc<T> {
+                        type Response = super::ListStaleTasksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListStaleTasksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DlqService>::list_stale_tasks(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListStaleTasksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for DlqServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tasker.v1.DlqService";
+    impl<T> tonic::server::NamedService for DlqServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
@@ -2904,6 +4650,193 @@ pub mod event_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Why a step does not run; or where it runs, or how it has ended.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StepExplanation {
+    /// A UUIDv7.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Unique within the task.
+    #[prost(string, tag = "2")]
+    pub step_name: ::prost::alloc::string::String,
+    #[prost(enumeration = "StepState", tag = "3")]
+    pub state: i32,
+    /// What stands in its way, the nearest first: the step goes on when all of it is gone. Of a step that runs,
+    /// is judged or has ended: that. Never empty.
+    #[prost(message, repeated, tag = "4")]
+    pub reasons: ::prost::alloc::vec::Vec<StepReason>,
+}
+/// One thing that stands in a step's way, or how it stands.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StepReason {
+    #[prost(enumeration = "StepReasonKind", tag = "1")]
+    pub kind: i32,
+    /// What is the case: a sentence, for people.
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+    /// What would let the step go on: a sentence, for people. Empty: nothing has to be done.
+    #[prost(string, tag = "3")]
+    pub remedy: ::prost::alloc::string::String,
+    /// Those that are not satisfied.
+    #[prost(message, repeated, tag = "4")]
+    pub dependencies: ::prost::alloc::vec::Vec<UnmetDependency>,
+    /// Since when.
+    #[prost(message, optional, tag = "5")]
+    pub since_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Until when, at the latest.
+    #[prost(message, optional, tag = "6")]
+    pub until_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Who runs it.
+    #[prost(string, tag = "7")]
+    pub worker_id: ::prost::alloc::string::String,
+    /// The callable that a worker must have registered.
+    #[prost(string, tag = "8")]
+    pub handler: ::prost::alloc::string::String,
+    /// Among the steps that wait for the same handler: 1 goes next.
+    #[prost(int64, tag = "9")]
+    pub queue_position: i64,
+    #[prost(message, optional, tag = "10")]
+    pub pause: ::core::option::Option<Pause>,
+    #[prost(message, optional, tag = "11")]
+    pub limit: ::core::option::Option<LimitUse>,
+}
+/// A step that another waits for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnmetDependency {
+    #[prost(string, tag = "1")]
+    pub step_name: ::prost::alloc::string::String,
+    #[prost(enumeration = "StepState", tag = "2")]
+    pub state: i32,
+}
+/// What is in use of a limit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LimitUse {
+    /// As templates name it.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Of its key, in the task's context. Empty without a key, or where the context has no such value.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    /// How many steps may run at once. 0: any number.
+    #[prost(int32, tag = "3")]
+    pub max_concurrent: i32,
+    /// How many do.
+    #[prost(int32, tag = "4")]
+    pub running: i32,
+    /// How many may begin in `rate_time`. 0: any number.
+    #[prost(int32, tag = "5")]
+    pub rate_count: i32,
+    #[prost(message, optional, tag = "6")]
+    pub rate_time: ::core::option::Option<::prost_types::Duration>,
+    /// How many have begun in that time.
+    #[prost(int32, tag = "7")]
+    pub begun: i32,
+    /// Those that run, the longest first; at most 20.
+    #[prost(message, repeated, tag = "8")]
+    pub holders: ::prost::alloc::vec::Vec<LimitHolder>,
+}
+/// A step that a limit counts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitHolder {
+    /// A UUIDv7.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub step_name: ::prost::alloc::string::String,
+}
+/// Who has paused a task or a template, and why.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pause {
+    #[prost(string, tag = "1")]
+    pub operator: ::prost::alloc::string::String,
+    /// May be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Which template, as it was paused: all versions if none is named. Unset: the task itself.
+    #[prost(message, optional, tag = "4")]
+    pub template: ::core::option::Option<TemplateRef>,
+}
+/// What a reason is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StepReasonKind {
+    Unspecified = 0,
+    /// Complete, or resolved manually: nothing is left to do.
+    Done = 1,
+    /// It has failed for good.
+    Failed = 2,
+    Cancelled = 3,
+    /// It runs at a worker: `worker_id`, `since_time`, `until_time`.
+    Running = 4,
+    /// Its result has come, and waits to be judged.
+    BeingJudged = 5,
+    /// Its task has ended: it will not run.
+    TaskEnded = 6,
+    /// It waits for other steps: `dependencies`.
+    Dependencies = 7,
+    /// It has failed, and will be tried again at `until_time`.
+    BackOff = 8,
+    /// Its task is paused: `pause`.
+    TaskPaused = 9,
+    /// Its template is paused: `pause`.
+    TemplatePaused = 10,
+    /// No worker is connected that has its handler: `handler`.
+    NoWorker = 11,
+    /// It waits for a worker with room: `handler`, `queue_position`, `since_time`.
+    Queued = 12,
+    /// It is on its way to a worker or its queue.
+    BeingEnqueued = 13,
+    /// A limit holds it: `limit`; if that is a rate, until `until_time`.
+    Limit = 14,
+}
+impl StepReasonKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STEP_REASON_KIND_UNSPECIFIED",
+            Self::Done => "STEP_REASON_KIND_DONE",
+            Self::Failed => "STEP_REASON_KIND_FAILED",
+            Self::Cancelled => "STEP_REASON_KIND_CANCELLED",
+            Self::Running => "STEP_REASON_KIND_RUNNING",
+            Self::BeingJudged => "STEP_REASON_KIND_BEING_JUDGED",
+            Self::TaskEnded => "STEP_REASON_KIND_TASK_ENDED",
+            Self::Dependencies => "STEP_REASON_KIND_DEPENDENCIES",
+            Self::BackOff => "STEP_REASON_KIND_BACK_OFF",
+            Self::TaskPaused => "STEP_REASON_KIND_TASK_PAUSED",
+            Self::TemplatePaused => "STEP_REASON_KIND_TEMPLATE_PAUSED",
+            Self::NoWorker => "STEP_REASON_KIND_NO_WORKER",
+            Self::Queued => "STEP_REASON_KIND_QUEUED",
+            Self::BeingEnqueued => "STEP_REASON_KIND_BEING_ENQUEUED",
+            Self::Limit => "STEP_REASON_KIND_LIMIT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STEP_REASON_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "STEP_REASON_KIND_DONE" => Some(Self::Done),
+            "STEP_REASON_KIND_FAILED" => Some(Self::Failed),
+            "STEP_REASON_KIND_CANCELLED" => Some(Self::Cancelled),
+            "STEP_REASON_KIND_RUNNING" => Some(Self::Running),
+            "STEP_REASON_KIND_BEING_JUDGED" => Some(Self::BeingJudged),
+            "STEP_REASON_KIND_TASK_ENDED" => Some(Self::TaskEnded),
+            "STEP_REASON_KIND_DEPENDENCIES" => Some(Self::Dependencies),
+            "STEP_REASON_KIND_BACK_OFF" => Some(Self::BackOff),
+            "STEP_REASON_KIND_TASK_PAUSED" => Some(Self::TaskPaused),
+            "STEP_REASON_KIND_TEMPLATE_PAUSED" => Some(Self::TemplatePaused),
+            "STEP_REASON_KIND_NO_WORKER" => Some(Self::NoWorker),
+            "STEP_REASON_KIND_QUEUED" => Some(Self::Queued),
+            "STEP_REASON_KIND_BEING_ENQUEUED" => Some(Self::BeingEnqueued),
+            "STEP_REASON_KIND_LIMIT" => Some(Self::Limit),
+            _ => None,
+        }
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetHealthRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3266,6 +5199,29 @@ pub struct ListStepsResponse {
     pub next_page_token: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainStepRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub step_name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainStepResponse {
+    #[prost(message, optional, tag = "1")]
+    pub explanation: ::core::option::Option<StepExplanation>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainTaskRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainTaskResponse {
+    /// Of the steps that are open or have failed.
+    #[prost(message, repeated, tag = "1")]
+    pub explanations: ::prost::alloc::vec::Vec<StepExplanation>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResetStepRequest {
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
@@ -3591,6 +5547,59 @@ pub mod step_service_client {
                 .insert(GrpcMethod::new("tasker.v1.StepService", "ListSteps"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says why a step does not run, and what would let it: or where it runs, or how it has ended.
+        ///
+        /// NOT_FOUND: no such task or step.
+        pub async fn explain_step(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainStepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainStepResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.StepService/ExplainStep",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.StepService", "ExplainStep"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says of every step of a task that is not done what ExplainStep would, in dependency order; of at most
+        /// 1000 of them. NOT_FOUND: no such task.
+        pub async fn explain_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.StepService/ExplainTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.StepService", "ExplainTask"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Has a failed step run again, with all its attempts.
         ///
         /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step has not failed;
@@ -3653,7 +5662,9 @@ pub mod step_service_client {
         /// Completes a step with a result of the operator's: its dependants run with it. If it is at a worker, that
         /// is told to stop, and its late result is refused.
         ///
-        /// NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too.
+        /// INVALID_ARGUMENT, reason `RESULT_SCHEMA_VIOLATION` or `EVENT_SCHEMA_VIOLATION`: the result is not what the
+        /// template asks for. NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already
+        /// stands, too.
         pub async fn complete_step(
             &mut self,
             request: impl tonic::IntoRequest<super::CompleteStepRequest>,
@@ -3764,6 +5775,25 @@ pub mod step_service_server {
             tonic::Response<super::ListStepsResponse>,
             tonic::Status,
         >;
+        /// Says why a step does not run, and what would let it: or where it runs, or how it has ended.
+        ///
+        /// NOT_FOUND: no such task or step.
+        async fn explain_step(
+            &self,
+            request: tonic::Request<super::ExplainStepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainStepResponse>,
+            tonic::Status,
+        >;
+        /// Says of every step of a task that is not done what ExplainStep would, in dependency order; of at most
+        /// 1000 of them. NOT_FOUND: no such task.
+        async fn explain_task(
+            &self,
+            request: tonic::Request<super::ExplainTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainTaskResponse>,
+            tonic::Status,
+        >;
         /// Has a failed step run again, with all its attempts.
         ///
         /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step has not failed;
@@ -3792,7 +5822,9 @@ pub mod step_service_server {
         /// Completes a step with a result of the operator's: its dependants run with it. If it is at a worker, that
         /// is told to stop, and its late result is refused.
         ///
-        /// NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too.
+        /// INVALID_ARGUMENT, reason `RESULT_SCHEMA_VIOLATION` or `EVENT_SCHEMA_VIOLATION`: the result is not what the
+        /// template asks for. NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already
+        /// stands, too.
         async fn complete_step(
             &self,
             request: tonic::Request<super::CompleteStepRequest>,
@@ -3986,6 +6018,96 @@ pub mod step_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListStepsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.StepService/ExplainStep" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainStepSvc<T: StepService>(pub Arc<T>);
+                    impl<
+                        T: StepService,
+                    > tonic::server::UnaryService<super::ExplainStepRequest>
+                    for ExplainStepSvc<T> {
+                        type Response = super::ExplainStepResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainStepRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StepService>::explain_step(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainStepSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.StepService/ExplainTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainTaskSvc<T: StepService>(pub Arc<T>);
+                    impl<
+                        T: StepService,
+                    > tonic::server::UnaryService<super::ExplainTaskRequest>
+                    for ExplainTaskSvc<T> {
+                        type Response = super::ExplainTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StepService>::explain_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4413,6 +6535,34 @@ pub struct ListTemplatesResponse {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseTemplateRequest {
+    /// Without a version: all of them.
+    #[prost(message, optional, tag = "1")]
+    pub template: ::core::option::Option<TemplateRef>,
+    /// Who asks for it: 1 to 128 bytes. Kept with the pause.
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why. At most 1 KiB.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseTemplateResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeTemplateRequest {
+    /// As it was paused: without a version, the pause of all of them ends.
+    #[prost(message, optional, tag = "1")]
+    pub template: ::core::option::Option<TemplateRef>,
+    /// Who asks for it: 1 to 128 bytes. Kept with the pause.
+    #[prost(string, tag = "2")]
+    pub operator: ::prost::alloc::string::String,
+    /// Why. At most 1 KiB.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeTemplateResponse {}
 /// Generated client implementations.
 pub mod template_service_client {
     #![allow(
@@ -4612,6 +6762,63 @@ pub mod template_service_client {
                 .insert(GrpcMethod::new("tasker.v1.TemplateService", "ListTemplates"));
             self.inner.unary(req, path, codec).await
         }
+        /// Has no further step begin of tasks made from a template: of one version, or, if none is named, of all,
+        /// those that are registered later included. Tasks may still be created, up to the namespace's backlog;
+        /// what runs goes on. What is paused already stays as it is: who paused it first, and why, is kept.
+        ///
+        /// NOT_FOUND: no such template or version.
+        pub async fn pause_template(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseTemplateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PauseTemplateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.TemplateService/PauseTemplate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.TemplateService", "PauseTemplate"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a pause, named as it was begun: a version stays paused while all versions are. What is not paused
+        /// stays as it is.
+        ///
+        /// NOT_FOUND: no such template or version.
+        pub async fn resume_template(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeTemplateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeTemplateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.TemplateService/ResumeTemplate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.TemplateService", "ResumeTemplate"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4660,6 +6867,29 @@ pub mod template_service_server {
             request: tonic::Request<super::ListTemplatesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListTemplatesResponse>,
+            tonic::Status,
+        >;
+        /// Has no further step begin of tasks made from a template: of one version, or, if none is named, of all,
+        /// those that are registered later included. Tasks may still be created, up to the namespace's backlog;
+        /// what runs goes on. What is paused already stays as it is: who paused it first, and why, is kept.
+        ///
+        /// NOT_FOUND: no such template or version.
+        async fn pause_template(
+            &self,
+            request: tonic::Request<super::PauseTemplateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PauseTemplateResponse>,
+            tonic::Status,
+        >;
+        /// Ends a pause, named as it was begun: a version stays paused while all versions are. What is not paused
+        /// stays as it is.
+        ///
+        /// NOT_FOUND: no such template or version.
+        async fn resume_template(
+            &self,
+            request: tonic::Request<super::ResumeTemplateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeTemplateResponse>,
             tonic::Status,
         >;
     }
@@ -4908,6 +7138,98 @@ pub mod template_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListTemplatesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.TemplateService/PauseTemplate" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseTemplateSvc<T: TemplateService>(pub Arc<T>);
+                    impl<
+                        T: TemplateService,
+                    > tonic::server::UnaryService<super::PauseTemplateRequest>
+                    for PauseTemplateSvc<T> {
+                        type Response = super::PauseTemplateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseTemplateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TemplateService>::pause_template(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseTemplateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.TemplateService/ResumeTemplate" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeTemplateSvc<T: TemplateService>(pub Arc<T>);
+                    impl<
+                        T: TemplateService,
+                    > tonic::server::UnaryService<super::ResumeTemplateRequest>
+                    for ResumeTemplateSvc<T> {
+                        type Response = super::ResumeTemplateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeTemplateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TemplateService>::resume_template(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeTemplateSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

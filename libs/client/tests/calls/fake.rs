@@ -11,8 +11,10 @@ use futures::Stream;
 use tasker_client::v1::{
     CancelTaskRequest, CancelTaskResponse, CreateTaskRequest, CreateTaskResponse, GetTaskRequest,
     GetTaskResponse, GiveUpTaskRequest, GiveUpTaskResponse, ListTasksRequest, ListTasksResponse,
+    ListTransitionsRequest, ListTransitionsResponse, PauseTaskRequest, PauseTaskResponse,
     RerunTaskRequest, RerunTaskResponse, ResolveTaskRequest, ResolveTaskResponse,
-    WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest, WatchTaskResponse,
+    ResumeTaskRequest, ResumeTaskResponse, WaitForTaskRequest, WaitForTaskResponse,
+    WatchTaskRequest, WatchTaskResponse,
     task_service_server::{TaskService, TaskServiceServer},
 };
 use tokio::net::TcpListener;
@@ -114,6 +116,27 @@ impl TaskService for Fake {
         &self,
         _: Request<CancelTaskRequest>,
     ) -> Result<Response<CancelTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn pause_task(
+        &self,
+        _: Request<PauseTaskRequest>,
+    ) -> Result<Response<PauseTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn resume_task(
+        &self,
+        _: Request<ResumeTaskRequest>,
+    ) -> Result<Response<ResumeTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn list_transitions(
+        &self,
+        _: Request<ListTransitionsRequest>,
+    ) -> Result<Response<ListTransitionsResponse>, Status> {
         Err(Status::unimplemented("not asked for here"))
     }
 

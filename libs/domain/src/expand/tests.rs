@@ -214,7 +214,7 @@ impl<'t> Run<'t> {
     }
 
     /// Completes one step after another, whichever `order` says among those that are ready.
-    fn to_the_end(mut self, said: &impl Fn(&Step) -> Option<Expansion>, order: &[Index]) -> Self {
+    fn completed(mut self, said: &impl Fn(&Step) -> Option<Expansion>, order: &[Index]) -> Self {
         for turn in 0.. {
             let ready = self.rows.iter().filter(|(_, row)| row.unmet == 0 && !row.done);
             let ready: Vec<Ordinal> = ready.map(|(ordinal, _)| *ordinal).collect();
@@ -364,12 +364,12 @@ proptest! {
             }),
             _ => None,
         };
-        let run = Run::start(&template).to_the_end(&said, &one);
+        let run = Run::start(&template).completed(&said, &one);
         for (ordinal, row) in &run.rows {
             prop_assert!(row.done, "{ordinal:?} waits for ever");
         }
         prop_assert_eq!(run.existing(), in_the_end(&template, &said));
-        let again = Run::start(&template).to_the_end(&said, &other);
+        let again = Run::start(&template).completed(&said, &other);
         prop_assert_eq!(run.existing(), again.existing());
     }
 }

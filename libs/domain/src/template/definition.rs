@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    DependencyResults, MAX_YAML_BYTES, Violation,
+    DependencyResults, Limit, MAX_YAML_BYTES, Violation,
     environments::Environments,
     event,
     kind::{BatchConfig, Type},
+    lifecycle,
 };
 use crate::{back_off::Strategy, identity::Identity};
 
@@ -26,6 +27,10 @@ pub(super) struct Definition {
     // What is newer than the first templates is left out where it says nothing: their digests stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) input_schema: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lifecycle: Option<lifecycle::Definition>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) limits: Vec<Limit>,
     pub(super) steps: Vec<Step>,
     // A field that is not used is not written: the digest is of what the definition says.
     #[serde(default, skip_serializing_if = "Environments::is_empty")]
@@ -45,6 +50,8 @@ pub(super) struct Step {
     pub(super) retry: Retry,
     #[serde(default = "five_minutes")]
     pub(super) timeout_seconds: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) limits: Vec<Limit>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) batch_config: Option<BatchConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

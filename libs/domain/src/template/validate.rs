@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use semver::Version;
 use serde_json::Value;
 
-use super::{Event, MAX_STEPS, Schema, Step, Template, Violation, definition, event, kind};
+use super::{
+    Event, Limit, MAX_STEPS, Schema, Step, Template, Violation, definition, event, kind,
+    limit::MAX_LIMITS,
+};
 use crate::{back_off::BackOff, graph, id::Ordinal};
 
 const MAX_TIMEOUT_SECONDS: u64 = 30 * 24 * 60 * 60;
@@ -24,13 +27,18 @@ pub(super) fn validate(
     let version = found.version(&definition.version);
     found.name("namespace", &definition.namespace, MAX_NAMESPACE, "");
     found.name("name", &definition.name, MAX_NAME, "-.");
+    if let Some(lifecycle) = &definition.lifecycle {
+        found.0.extend(lifecycle.violations());
+    }
     if definition.steps.len() > MAX_STEPS {
         found.add("steps", format!("{} steps: at most {MAX_STEPS}", definition.steps.len()));
     }
     let input_schema = found.schema("input_schema", definition.input_schema.as_ref());
+    found.limits("limits", &definition.limits, &[]);
     let mut results = Vec::with_capacity(definition.steps.len());
     for (index, step) in definition.steps.iter_mut().enumerate() {
         found.step(&format!("steps[{index}]"), step);
+        found.limits(&format!("steps[{index}].limits"), &step.limits, &definition.limits);
         results.push(found.result(index, step));
     }
     let dependencies = found.dependencies(&definition.steps);
@@ -60,8 +68,16 @@ pub(super) fn validate(
         description: definition.description,
         metadata: Value::Object(definition.metadata),
         identity: definition.identity,
+        lifecycle: definition.lifecycle.map(|limits| limits.compile()).unwrap_or_default(),
         input_schema,
-        steps: in_order(&definition.namespace, definition.steps, results, &dependencies, &order),
+        steps: in_order(
+            &definition.namespace,
+            definition.steps,
+            results,
+            &definition.limits,
+            &dependencies,
+            &order,
+        ),
         namespace: definition.namespace,
         digest,
     })
@@ -72,6 +88,7 @@ fn in_order(
     namespace: &str,
     steps: Vec<definition::Step>,
     results: Vec<OfResult>,
+    limits: &[Limit],
     dependencies: &[Vec<usize>],
     order: &[usize],
 ) -> Vec<Step> {
@@ -84,7 +101,7 @@ fn in_order(
         let (step, result) = steps[*index].take().expect("an order names each step once");
         let mut parents: Vec<Ordinal> = dependencies[*index].iter().map(|n| place[*n]).collect();
         parents.sort();
-        compile(namespace, step, result, parents)
+        compile(namespace, step, result, limits, parents)
     });
     let mut ordered: Vec<Step> = taken.collect();
     for (child, index) in (0..).map(Ordinal).zip(order) {
@@ -100,6 +117,7 @@ fn compile(
     namespace: &str,
     step: definition::Step,
     result: OfResult,
+    of_all: &[Limit],
     dependencies: Vec<Ordinal>,
 ) -> Step {
     let kind = kind::compile(&step);
@@ -121,6 +139,7 @@ fn compile(
         },
         timeout: Duration::from_secs(step.timeout_seconds),
         queue: step.queue.unwrap_or_else(|| namespace.to_owned()),
+        limits: of_all.iter().cloned().chain(step.limits).collect(),
         dependency_results: step.dependency_results,
         result_schema: result.schema,
         events: result.events,
@@ -190,6 +209,25 @@ impl Violations {
         if retry.backoff_base_ms > retry.max_backoff_ms {
             let what = format!("more than max_backoff_ms, which is {}", retry.max_backoff_ms);
             self.add(at("retry.backoff_base_ms"), what);
+        }
+    }
+
+    /// `before` are those that each step has beside these.
+    fn limits(&mut self, path: &str, limits: &[Limit], before: &[Limit]) {
+        if limits.len() + before.len() > MAX_LIMITS {
+            let all = limits.len() + before.len();
+            self.add(path, format!("{all} limits of one step: at most {MAX_LIMITS}"));
+        }
+        for (index, limit) in limits.iter().enumerate() {
+            let at = format!("{path}[{index}]");
+            self.name(format!("{at}.name"), &limit.name, MAX_NAME, "-.");
+            if before.iter().chain(&limits[..index]).any(|other| other.name == limit.name) {
+                let what = format!("{:?} is another limit of the same step", limit.name);
+                self.add(format!("{at}.name"), what);
+            }
+            for (field, what) in limit.violations() {
+                self.add(if field.is_empty() { at.clone() } else { format!("{at}.{field}") }, what);
+            }
         }
     }
 

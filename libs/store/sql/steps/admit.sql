@@ -1,35 +1,76 @@
--- Gives workers of batches the places that others leave. Runs in the transaction that takes the results of
--- those, before they are taken. The caller has locked the tasks, and names each batch once.
--- Returns the messages sent.
-WITH worker AS MATERIALIZED (
-    SELECT batch.*, steps.ordinal, waits,
-        count(*) FILTER (WHERE waits) OVER (of_batch ORDER BY steps.ordinal) AS turn,
-        count(*) FILTER (WHERE NOT (waits OR is_settled(steps.state) OR steps.state = 'error'))
-            OVER of_batch AS busy
-    FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::text[])
-        -- Workers have places from `first` on; `leaving` are those that end now.
-        AS batch (task_id, declared, first, parallelism, leaving, traceparent)
-    JOIN steps ON steps.task_id = batch.task_id
-        AND steps.ordinal >= batch.first AND steps.declared = batch.declared
-    CROSS JOIN LATERAL (SELECT steps.state = 'pending' AND unmet_dependencies > 0 AS waits) AS of_worker
-    WINDOW of_batch AS (PARTITION BY batch.task_id, batch.declared)
-), admitted AS (
-    UPDATE steps SET unmet_dependencies = 0
-    FROM worker
-    WHERE (steps.task_id, steps.ordinal) = (worker.task_id, worker.ordinal)
-      AND waits AND turn <= parallelism - (busy - leaving)
-    RETURNING steps.task_id, steps.ordinal, steps.declared, worker.traceparent
-), ready AS (
-    INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
-    SELECT clock_timestamp(),
-        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
-            'template_id', template_id, 'priority', priority, 'declared', declared),
-        jsonb_build_object('traceparent', traceparent)
-    FROM admitted JOIN tasks USING (task_id)
-    RETURNING msg_id, message, headers
+-- Begins steps that limits held: Enqueue, Start. The caller has locked their limits, and judged what is in
+-- use of them. What is paused meanwhile is held by that; what another limit holds waits for that one; what
+-- has moved on is forgotten.
+WITH locked AS (
+    SELECT item.*, tasks.template_id, CASE
+        WHEN tasks.paused THEN 'task_paused'
+        WHEN tasks.template_id IN (SELECT template_id FROM paused_templates) THEN 'template_paused'
+    END::hold AS hold,
+    task_state_after(tasks.state, 'StepsEnqueued') IS NOT NULL AS may
+    FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::bigint[])
+        AS item (task_id, ordinal, delivery_id, session_id, timeout_ms)
+    JOIN tasks USING (task_id)
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
+), moved AS (
+    UPDATE steps
+    SET state = step_state_after(step_state_after(steps.state, 'Enqueue'), 'Start'),
+        attempt = attempt + 1, delivery_id = locked.delivery_id
+    FROM locked
+    WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
+      AND locked.hold IS NULL AND locked.may
+      AND step_state_after(steps.state, 'Enqueue') IS NOT NULL AND steps.unmet_dependencies = 0
+    RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state, steps.has_checkpoint
+), leased AS (
+    INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
+    SELECT task_id, ordinal, delivery_id, session_id, now() + timeout_ms * interval '1 ms' FROM moved
+), freed AS (
+    DELETE FROM held_steps USING locked
+    WHERE (held_steps.task_id, held_steps.ordinal) = (locked.task_id, locked.ordinal)
+      AND locked.hold IS NULL
+), paused AS (
+    UPDATE held_steps SET hold = locked.hold, limit_name = NULL, limit_value = NULL, limit_values = NULL
+    FROM locked
+    WHERE (held_steps.task_id, held_steps.ordinal) = (locked.task_id, locked.ordinal)
+      AND locked.hold IS NOT NULL
+), refused AS (
+    UPDATE held_steps SET limit_name = other.name, limit_value = other.value
+    FROM unnest($6::uuid[], $7::integer[], $8::text[], $9::text[])
+        AS other (task_id, ordinal, name, value)
+    WHERE (held_steps.task_id, held_steps.ordinal) = (other.task_id, other.ordinal)
+      AND held_steps.limit_name IS NOT NULL
+), outdated AS (
+    -- Of an attempt with the same number before the step was reset.
+    UPDATE limit_grants SET attempt = 0
+    FROM moved
+    WHERE (limit_grants.task_id, limit_grants.ordinal) = (moved.task_id, moved.ordinal)
+      AND limit_grants.attempt = moved.attempt
+), granted AS (
+    INSERT INTO limit_grants (namespace, limit_name, limit_value, task_id, ordinal, attempt,
+        granted_at, counts_until)
+    SELECT $10, taken.name, taken.value, task_id, ordinal, moved.attempt,
+        clock_timestamp(), clock_timestamp() + taken.per_ms * interval '1 ms'
+    FROM unnest($11::uuid[], $12::integer[], $13::text[], $14::text[], $15::bigint[])
+        AS taken (task_id, ordinal, name, value, per_ms)
+    JOIN moved USING (task_id, ordinal)
 ), counted AS (
-    UPDATE tasks SET ready = ready + change.steps
-    FROM (SELECT task_id, count(*)::integer AS steps FROM admitted GROUP BY task_id) AS change
+    UPDATE tasks
+    SET ready = tasks.ready - change.steps, in_flight = in_flight + change.steps,
+        state = CASE
+            WHEN tasks.ready = change.steps THEN task_state_after(tasks.state, 'StepsEnqueued')
+            ELSE tasks.state
+        END
+    FROM (SELECT task_id, count(*)::integer AS steps FROM moved GROUP BY task_id) AS change
     WHERE tasks.task_id = change.task_id
+    RETURNING tasks.task_id, tasks.state, tasks.ready, tasks.watched
+), task_history AS (
+    INSERT INTO task_transitions (task_id, events, to_state, actor)
+    SELECT task_id, '{StepsEnqueued}', state, $16 FROM counted WHERE ready = 0
+), step_history AS (
+    -- Written before the task's: PostgreSQL runs what nothing refers to from the last to the first.
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
+    SELECT task_id, ordinal, '{Enqueue,Start}', state, attempt, $16 FROM moved
 )
-SELECT msg_id AS "message_id!", message AS "message!", headers FROM ready
+SELECT task_id AS "task_id!", ordinal AS "ordinal!", delivery_id AS "delivery_id!", name AS "name!",
+    attempt AS "attempt!", max_attempts AS "max_attempts!", has_checkpoint AS "has_checkpoint!",
+    watched AS "watched!"
+FROM moved JOIN counted USING (task_id)

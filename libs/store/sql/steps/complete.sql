@@ -1,8 +1,8 @@
 -- Ends steps well: EnqueueForOrchestration, Complete for workers that still hold them, Complete for
 -- results that were queued. Unlocks their children and moves their tasks. A child for which a result
--- brings a place at a worker begins there at once: Enqueue, Start; the others are sent as ready.
--- What is not plain is left alone but on the long way. Names each step once: a twin waits for the next
--- batch. Returns a verdict each, what was started, and the messages sent.
+-- brings a place at a worker begins there at once: Enqueue, Start; the others are sent as ready, and so
+-- are those that are paused. What is not plain is left alone but on the long way. Names each step once: a
+-- twin waits for the next batch. Returns a verdict each, what was started, and the messages sent.
 WITH item AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::bytea[], $7::jsonb[],
@@ -31,7 +31,11 @@ WITH item AS MATERIALIZED (
             AND task_state_after(tasks.state, 'StepCompleted') IS NOT NULL THEN 'committed'
         WHEN steps.accepted_delivery_id = item.delivery_id THEN 'duplicate'
         ELSE 'lease_lost'
-    END AS verdict
+    END AS verdict,
+    CASE WHEN tasks.paused OR (places IS NOT NULL
+            AND tasks.template_id IN (SELECT template_id FROM paused_templates)) THEN NULL
+        ELSE places
+    END AS open_places
     FROM item JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
 ), completed AS (
@@ -48,7 +52,7 @@ WITH item AS MATERIALIZED (
     RETURNING steps.task_id, steps.ordinal, coalesce(steps.declared, steps.ordinal) AS declared,
         steps.attempt, steps.state, judged.message_id,
         judged.content_type, judged.data, judged.metadata, judged.worker_id, judged.traceparent,
-        judged.template_id, judged.places
+        judged.template_id, judged.open_places AS places
 ), recorded AS (
     INSERT INTO step_results (task_id, ordinal, attempt, content_type, data, metadata)
     SELECT task_id, ordinal, attempt, content_type, data, metadata

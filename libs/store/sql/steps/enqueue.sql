@@ -1,20 +1,37 @@
 -- Puts ready steps into their worker queues: Enqueue. Those with a delivery go to a connected
--- worker at once, without a second queue: Enqueue, Start.
+-- worker at once, without a second queue: Enqueue, Start. Those that are paused, or have limits, are held
+-- as they are.
 -- A message whose step may not be enqueued any more is taken all the same: nothing is left to do.
 WITH deleted AS (
     -- By an array: a join believes that the queue is empty, and reads it whole.
     DELETE FROM pgmq.q_orchestration_ready_steps WHERE msg_id = ANY($1::bigint[]) RETURNING msg_id
 ), taken AS (
     SELECT item.*
-    FROM unnest($1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::uuid[], $6::bigint[], $7::text[])
-        AS item (message_id, task_id, ordinal, delivery_id, session_id, timeout_ms, traceparent)
+    FROM unnest($1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::uuid[], $6::bigint[], $7::text[],
+            $9::text[], $10::text[], $11::text[], $12::text[], $13::jsonb[])
+        AS item (message_id, task_id, ordinal, delivery_id, session_id, timeout_ms, traceparent, queue,
+            callable, limit_name, limit_value, limit_values)
     -- Within CASE it is looked up in a hash, and not joined.
     WHERE CASE WHEN message_id IN (SELECT msg_id FROM deleted) THEN true END
 ), locked AS (
-    SELECT taken.*, tasks.template_id, tasks.namespace, tasks.priority
+    SELECT taken.*, tasks.template_id, tasks.priority, CASE
+        WHEN tasks.paused THEN 'task_paused'
+        WHEN tasks.template_id IN (SELECT template_id FROM paused_templates) THEN 'template_paused'
+        WHEN limit_name IS NOT NULL THEN 'limit'
+    END::hold AS hold
     FROM taken JOIN tasks USING (task_id)
     WHERE task_state_after(tasks.state, 'StepsEnqueued') IS NOT NULL
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
+), held AS (
+    INSERT INTO held_steps (task_id, ordinal, hold, template_id, namespace, priority, callable, traceparent,
+        limit_name, limit_value, limit_values)
+    SELECT task_id, ordinal, hold, template_id, queue, priority, callable, traceparent,
+        CASE hold WHEN 'limit' THEN limit_name END, CASE hold WHEN 'limit' THEN limit_value END,
+        CASE hold WHEN 'limit' THEN limit_values END
+    FROM locked WHERE hold IS NOT NULL
+    ON CONFLICT (task_id, ordinal) DO UPDATE
+    SET hold = EXCLUDED.hold, held_at = EXCLUDED.held_at, limit_name = EXCLUDED.limit_name,
+        limit_value = EXCLUDED.limit_value, limit_values = EXCLUDED.limit_values
 ), moved AS (
     UPDATE steps
     SET state = CASE
@@ -25,24 +42,24 @@ WITH deleted AS (
         delivery_id = locked.delivery_id
     FROM locked
     WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
+      AND locked.hold IS NULL
       AND step_state_after(steps.state, 'Enqueue') IS NOT NULL AND steps.unmet_dependencies = 0
-    RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state, steps.declared
+    RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state, steps.has_checkpoint,
+        steps.declared
 ), leased AS (
     INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
     SELECT task_id, ordinal, delivery_id, session_id, now() + timeout_ms * interval '1 ms'
     FROM moved WHERE delivery_id IS NOT NULL
 ), waiting AS (
     -- An array a queue: that is how PGMQ takes a batch.
-    SELECT coalesce(queue, namespace) AS namespace,
-        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', moved.ordinal,
-            'template_id', moved.template_id, 'priority', moved.priority, 'callable', callable,
-            'declared', moved.declared))) AS messages,
+    SELECT queue AS namespace,
+        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
+            'template_id', template_id, 'priority', moved.priority, 'callable', callable,
+            'declared', declared))) AS messages,
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
-    FROM moved JOIN template_steps AS declaration
-        ON (declaration.template_id, declaration.ordinal)
-            = (moved.template_id, coalesce(moved.declared, moved.ordinal))
+    FROM moved
     WHERE delivery_id IS NULL
-    GROUP BY coalesce(queue, namespace)
+    GROUP BY queue
 ), queued AS MATERIALIZED (
     SELECT namespace, count(message_id) AS messages
     FROM waiting
@@ -69,9 +86,10 @@ WITH deleted AS (
         state, attempt, $8
     FROM moved
 )
-SELECT 'moved' AS "kind!", task_id, ordinal, delivery_id, name, attempt, max_attempts, NULL AS namespace
+SELECT 'moved' AS "kind!", task_id, ordinal, delivery_id, name, attempt, max_attempts, has_checkpoint,
+    NULL AS namespace
 FROM moved
 UNION ALL
-SELECT 'queued', NULL, NULL, NULL, NULL, NULL, NULL, namespace FROM queued
+SELECT 'queued', NULL, NULL, NULL, NULL, NULL, NULL, NULL, namespace FROM queued
 UNION ALL
-SELECT 'watched', task_id, NULL, NULL, NULL, NULL, NULL, NULL FROM counted WHERE watched
+SELECT 'watched', task_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM counted WHERE watched

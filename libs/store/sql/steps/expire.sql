@@ -45,7 +45,7 @@ WITH locked AS (
             'attempt', attempt, 'failed', true, 'error_type', error_type, 'retryable', true,
             'at_once', true, 'worker_id', $6::text),
         jsonb_build_object('traceparent', traceparent)
-    FROM moved JOIN task_details USING (task_id)
+    FROM moved LEFT JOIN task_details USING (task_id)
 ), history AS (
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
     SELECT task_id, ordinal, '{LeaseExpired}', state, attempt, $6, error_message FROM moved

@@ -32,7 +32,7 @@ WITH locked AS (
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
     FROM moved
     JOIN tasks USING (task_id)
-    JOIN task_details USING (task_id)
+    LEFT JOIN task_details USING (task_id)
     CROSS JOIN LATERAL (
         SELECT callable, queue FROM template_steps AS declaration
         WHERE (declaration.template_id, declaration.ordinal)

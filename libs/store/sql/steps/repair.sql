@@ -9,7 +9,10 @@ WITH item AS MATERIALIZED (
         -- The finalizer's turn: it finds what is repaired before it comes.
         WHEN 'evaluating_results' THEN tasks.state
         ELSE task_state_after(tasks.state, 'StepResolved')
-    END IS NOT NULL AS goes_on
+    END IS NOT NULL AND NOT EXISTS (
+        -- What its steps would work on has been purged.
+        SELECT FROM task_details WHERE task_details.task_id = item.task_id AND task_details.content_type = ''
+    ) AS goes_on
     FROM unnest($1::uuid[], $2::text[], $3::text[]::step_event[], $4::text[], $5::bytea[], $6::jsonb[],
         $7::text[], $8::text[])
         AS item (task_id, name, event, content_type, data, metadata, actor, reason)

@@ -20,7 +20,7 @@ WITH due AS MATERIALIZED (
             'namespace', namespace, 'template_id', template_id, 'priority', priority,
             'declared', declared)),
         jsonb_build_object('traceparent', traceparent)
-    FROM moved JOIN task_details USING (task_id)
+    FROM moved LEFT JOIN task_details USING (task_id)
     RETURNING msg_id, message, headers
 ), counted AS (
     UPDATE tasks

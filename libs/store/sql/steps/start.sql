@@ -1,25 +1,35 @@
--- Gives steps from a worker queue to workers: Start.
+-- Gives steps from a worker queue to workers: Start. Those that are paused are held as they are.
 -- A message whose step does not wait any more is taken all the same: nothing is left to do.
 WITH taken AS (
     SELECT item.*
     FROM pgmq.delete($1::text, $2::bigint[]) AS message_id
-    JOIN unnest($2::bigint[], $3::uuid[], $4::integer[], $5::uuid[], $6::uuid[], $7::bigint[])
-        AS item (message_id, task_id, ordinal, delivery_id, session_id, timeout_ms)
+    JOIN unnest($2::bigint[], $3::uuid[], $4::integer[], $5::uuid[], $6::uuid[], $7::bigint[],
+            $9::text[], $10::text[])
+        AS item (message_id, task_id, ordinal, delivery_id, session_id, timeout_ms, callable, traceparent)
         USING (message_id)
 ), locked AS (
     -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
     -- Its steps are not joined here: through the task, each would be looked for among all of them.
-    SELECT taken.*, tasks.watched
+    SELECT taken.*, tasks.watched, tasks.template_id, tasks.priority, CASE
+        WHEN tasks.paused THEN 'task_paused'
+        WHEN tasks.template_id IN (SELECT template_id FROM paused_templates) THEN 'template_paused'
+    END::hold AS hold
     FROM taken JOIN tasks USING (task_id)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
+), held AS (
+    INSERT INTO held_steps (task_id, ordinal, hold, template_id, namespace, priority, callable, traceparent)
+    SELECT task_id, ordinal, hold, template_id, $11, priority, callable, traceparent
+    FROM locked WHERE hold IS NOT NULL
+    ON CONFLICT (task_id, ordinal) DO UPDATE SET hold = EXCLUDED.hold, held_at = EXCLUDED.held_at
 ), moved AS (
     UPDATE steps
     SET state = step_state_after(steps.state, 'Start'), attempt = attempt + 1,
         delivery_id = locked.delivery_id
     FROM locked
     WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
+      AND locked.hold IS NULL
       AND step_state_after(steps.state, 'Start') IS NOT NULL
-    RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state
+    RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state, steps.has_checkpoint
 ), leased AS (
     INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
     SELECT task_id, ordinal, delivery_id, session_id, now() + timeout_ms * interval '1 ms'
@@ -29,5 +39,6 @@ WITH taken AS (
     SELECT task_id, ordinal, '{Start}', state, attempt, $8 FROM moved
 )
 SELECT task_id AS "task_id!", ordinal AS "ordinal!", delivery_id AS "delivery_id!", name AS "name!",
-    attempt AS "attempt!", max_attempts AS "max_attempts!", watched AS "watched!"
+    attempt AS "attempt!", max_attempts AS "max_attempts!", has_checkpoint AS "has_checkpoint!",
+    watched AS "watched!"
 FROM moved

@@ -24,11 +24,11 @@ WITH item AS MATERIALIZED (
     FROM unnest(
         $1::bigint[], $2::uuid[], $3::uuid[], $4::boolean[], $5::bytea[], $6::bytea[],
         $7::smallint[], $8::text[], $9::bytea[], $10::jsonb[], $11::text[], $12::text[],
-        $13::text[], $14::text[], $15::text[], $16::text[]
+        $13::text[], $14::text[], $15::text[], $16::text[], $18::bigint[]
     ) AS item (
         message_id, task_id, template_id, newest, repetition, identity,
         priority, content_type, context, metadata, idempotency_key, correlation_id,
-        requested_by, reason, traceparent, tracestate
+        requested_by, reason, traceparent, tracestate, look_after_ms
     )
     LEFT JOIN templates USING (template_id)
 ), taken AS (
@@ -58,6 +58,10 @@ WITH item AS MATERIALIZED (
 ), searchable AS (
     INSERT INTO task_search (task_id, namespace, name, version, correlation_id)
     SELECT task_id, namespace, name, version, correlation_id FROM item WHERE verdict = 'born'
+), limited AS (
+    INSERT INTO limited_tasks (task_id, look_at)
+    SELECT task_id, now() + look_after_ms * interval '1 ms'
+    FROM item WHERE verdict = 'born' AND look_after_ms IS NOT NULL
 ), step AS MATERIALIZED (
     SELECT task_id, ordinal, template_steps.name, dependencies, max_attempts, plain,
         namespace, template_id, priority, traceparent

@@ -1,5 +1,6 @@
 -- Ends tasks in which nothing moves any more, or says why they rest: AllStepsSuccessful,
--- PermanentFailure, NoDependenciesReady; NoStepsFound for a task without steps.
+-- PermanentFailure, NoDependenciesReady; NoStepsFound for a task without steps. Those that cannot go on
+-- by themselves are put among the dead letters.
 -- A message whose task has moved on is taken all the same: nothing is left to do.
 WITH deleted AS (
     -- By an array: a join believes that the queue is empty, and reads it whole.
@@ -23,12 +24,39 @@ WITH deleted AS (
     UPDATE tasks SET state = task_state_after(tasks.state, judged.event)
     FROM judged
     WHERE tasks.task_id = judged.task_id AND task_state_after(tasks.state, judged.event) IS NOT NULL
-    RETURNING tasks.task_id, tasks.state, tasks.watched, judged.event
+    RETURNING tasks.task_id, tasks.state, tasks.watched, tasks.namespace, tasks.priority, judged.event
 ), searchable AS (
     UPDATE task_search
     SET rests_in = moved.state, ended_at = CASE WHEN is_end(moved.state) THEN now() END
     FROM moved
     WHERE task_search.task_id = moved.task_id AND moved.state <> 'waiting_for_dependencies'
+), dead AS (
+    INSERT INTO task_dead_letters (task_id, namespace, priority, reason, detail, actor, snapshot)
+    SELECT task_id, namespace, priority,
+        CASE
+            WHEN moved.state = 'waiting_for_dependencies' THEN 'impossible'
+            WHEN failed.may_be_retried THEN 'retries_exhausted'
+            ELSE 'permanent_failure'
+        END::dead_letter_reason,
+        coalesce(failed.steps, 'none of its steps can ever become ready'), $3,
+        task_snapshot(task_id, moved.state)
+    FROM moved
+    CROSS JOIN LATERAL (
+        SELECT bool_or(retryable) AS may_be_retried,
+            left(string_agg(format('%s: %s', name, error_type), ', ' ORDER BY ordinal), 1000) AS steps
+        FROM steps LEFT JOIN step_results USING (task_id, ordinal)
+        WHERE steps.task_id = moved.task_id AND steps.state = 'error'
+    ) AS failed
+    WHERE moved.state = 'blocked_by_failures'
+        -- Nothing moves, and every step that is left waits for others.
+        OR (moved.state = 'waiting_for_dependencies' AND NOT EXISTS (
+            SELECT FROM steps
+            WHERE steps.task_id = moved.task_id AND NOT is_settled(steps.state)
+              AND (steps.state <> 'pending' OR unmet_dependencies = 0)
+        ))
+    -- One that was repaired, and is blocked again: how it stands now is what matters.
+    ON CONFLICT (task_id) WHERE status = 'pending' DO UPDATE
+    SET reason = EXCLUDED.reason, detail = EXCLUDED.detail, actor = EXCLUDED.actor, snapshot = EXCLUDED.snapshot
 ), history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id, ARRAY[event], state, $3 FROM moved

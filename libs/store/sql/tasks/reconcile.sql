@@ -1,12 +1,25 @@
 -- Sends again what a queue has lost. A step or task and its message change in one commit, so whatever
 -- one snapshot shows without its message has been forgotten: by another broker, or by somebody's hand.
+-- What is held needs no message, but only while a pause goes on; what a limit holds is looked at anyway.
 WITH open AS MATERIALIZED (
     SELECT tasks.* FROM task_search JOIN tasks USING (task_id) WHERE rests_in IS NULL
+), held AS MATERIALIZED (
+    SELECT held_steps.task_id, held_steps.ordinal,
+        steps.state IN ('pending', 'enqueued') AND NOT is_end(tasks.state) AND (
+            limit_name IS NOT NULL OR tasks.paused OR tasks.template_id IN (SELECT template_id FROM paused_templates)
+        ) AS rightly
+    FROM held_steps JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)
+), forgotten_holds AS (
+    DELETE FROM held_steps WHERE (task_id, ordinal) IN (SELECT task_id, ordinal FROM held WHERE NOT rightly)
 ), open_steps AS MATERIALIZED (
     SELECT steps.*, namespace, template_id, priority
     FROM open JOIN steps USING (task_id)
-    WHERE (steps.state = 'pending' AND unmet_dependencies = 0 AND open.state = 'enqueuing_steps')
-        OR steps.state IN ('enqueued', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
+    WHERE ((steps.state = 'pending' AND unmet_dependencies = 0 AND open.state = 'enqueuing_steps')
+        OR steps.state IN ('enqueued', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration'))
+      AND NOT EXISTS (
+        SELECT FROM held
+        WHERE rightly AND (held.task_id, held.ordinal) = (steps.task_id, steps.ordinal)
+      )
 ), forgotten AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
@@ -14,7 +27,7 @@ WITH open AS MATERIALIZED (
             'namespace', namespace, 'template_id', template_id, 'priority', priority,
             'declared', declared)),
         jsonb_build_object('traceparent', traceparent)
-    FROM open_steps JOIN task_details USING (task_id)
+    FROM open_steps LEFT JOIN task_details USING (task_id)
     WHERE state = 'pending' AND NOT EXISTS (
         SELECT FROM pgmq.q_orchestration_ready_steps
         WHERE (message->>'task_id', message->>'ordinal') = (task_id::text, ordinal::text)
@@ -26,7 +39,7 @@ WITH open AS MATERIALIZED (
             'ordinal', open_steps.ordinal, 'template_id', open_steps.template_id, 'priority', priority,
             'callable', callable, 'declared', declared))) AS messages,
         array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
-    FROM open_steps JOIN task_details USING (task_id) JOIN template_steps AS declaration
+    FROM open_steps LEFT JOIN task_details USING (task_id) JOIN template_steps AS declaration
         ON (declaration.template_id, declaration.ordinal)
             = (open_steps.template_id, coalesce(declared, open_steps.ordinal))
     WHERE state = 'enqueued'
@@ -46,7 +59,7 @@ WITH open AS MATERIALIZED (
             'attempt', attempt, 'failed', state = 'enqueued_as_error_for_orchestration',
             'error_type', coalesce(error_type, ''), 'retryable', coalesce(retryable, false)),
         jsonb_build_object('traceparent', traceparent)
-    FROM open_steps JOIN task_details USING (task_id) JOIN step_results USING (task_id, ordinal, attempt)
+    FROM open_steps LEFT JOIN task_details USING (task_id) JOIN step_results USING (task_id, ordinal, attempt)
     WHERE state IN ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
       AND NOT EXISTS (
         SELECT FROM pgmq.q_orchestration_step_results
@@ -57,7 +70,7 @@ WITH open AS MATERIALIZED (
     INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
     SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
         jsonb_build_object('traceparent', traceparent)
-    FROM open JOIN task_details USING (task_id)
+    FROM open LEFT JOIN task_details USING (task_id)
     WHERE (state = 'evaluating_results' OR (state = 'initializing' AND total = 0))
       AND NOT EXISTS (
         SELECT FROM pgmq.q_orchestration_task_finalizations WHERE message->>'task_id' = task_id::text

@@ -24,6 +24,9 @@ WITH born AS (
     SELECT $2, namespace, name, version, correlation_id FROM task_search WHERE task_id = $1
 ), linked AS (
     INSERT INTO task_reruns (task_id, rerun_of, from_step) VALUES ($2, $1, $14)
+), limited AS (
+    -- Whoever looks at it forgets it if its template limits nothing.
+    INSERT INTO limited_tasks (task_id, look_at) VALUES ($2, now())
 ), step AS MATERIALIZED (
     SELECT ordinal, name, max_attempts, plain, kept, unmet
     FROM unnest($8::integer[], $9::text[]::step_state[], $10::integer[]) AS step (ordinal, kept, unmet)

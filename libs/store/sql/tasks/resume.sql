@@ -48,6 +48,11 @@ WITH item AS MATERIALIZED (
 ), searchable AS (
     UPDATE task_search SET rests_in = NULL, ended_at = NULL
     FROM moved WHERE task_search.task_id = moved.task_id AND rests_in IS NOT NULL
+), limited AS (
+    -- Its limits count anew. Whoever looks at it forgets it if there are none.
+    INSERT INTO limited_tasks (task_id, look_at)
+    SELECT task_id, now() FROM moved WHERE 'Reset' = ANY(events)
+    ON CONFLICT (task_id) DO UPDATE SET began_at = now(), look_at = now(), health = 'healthy'
 ), due AS MATERIALIZED (
     -- By itself, so that each step is found by its whole key, and not among all of its task.
     SELECT task_id, ordinal, declared

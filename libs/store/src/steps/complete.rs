@@ -174,7 +174,15 @@ pub(crate) fn judged(rows: Vec<Row>, items: usize) -> Result<Judged, StoreError>
                     row.max_attempts,
                 ) {
                     let held = Held { task_id, ordinal, delivery_id };
-                    judged.started.push(Started { held, name, attempt, max_attempts });
+                    // What a result unlocks has never begun before.
+                    let has_checkpoint = false;
+                    judged.started.push(Started {
+                        held,
+                        name,
+                        attempt,
+                        max_attempts,
+                        has_checkpoint,
+                    });
                 }
             }
             "ready" => {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::{Value, json};
+use tasker_domain::usage::Limited;
 use uuid::Uuid;
 
 use crate::{ReadyStep, Store, StoreError, steps::Held, steps::start::Started};
@@ -15,6 +17,12 @@ pub struct ToEnqueue {
     pub to: Option<(Uuid, Uuid, i64)>,
     /// Of the span that enqueues it.
     pub traceparent: String,
+    /// Whose workers run it.
+    pub queue: String,
+    /// What a worker must have registered.
+    pub callable: String,
+    /// The first of its limits, and the values of the keys of all: it is held, and goes to nobody.
+    pub held_to: Option<(Limited, Vec<String>)>,
 }
 
 /// What came of a batch of ready steps.
@@ -46,6 +54,15 @@ impl Store {
         let sessions: Vec<Option<Uuid>> = items.iter().map(|item| Some(item.to?.1)).collect();
         let timeouts: Vec<Option<i64>> = items.iter().map(|item| Some(item.to?.2)).collect();
         let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
+        let queues: Vec<String> = items.iter().map(|item| item.queue.clone()).collect();
+        let callables: Vec<String> = items.iter().map(|item| item.callable.clone()).collect();
+        let limits = || items.iter().map(|item| item.held_to.as_ref());
+        let limit_names: Vec<Option<&str>> =
+            limits().map(|held| held.map(|(first, _)| first.name.as_str())).collect();
+        let limit_values: Vec<Option<&str>> =
+            limits().map(|held| held.map(|(first, _)| first.value.as_str())).collect();
+        let all_values: Vec<Option<Value>> =
+            limits().map(|held| held.map(|(_, values)| json!(values))).collect();
         let mut line = self.relaxed_lines.take().await?;
         let rows = sqlx::query_file!(
             "sql/steps/enqueue.sql",
@@ -56,7 +73,12 @@ impl Store {
             &sessions as &[Option<Uuid>],
             &timeouts as &[Option<i64>],
             &traces,
-            actor
+            actor,
+            &queues,
+            &callables,
+            &limit_names as &[Option<&str>],
+            &limit_values as &[Option<&str>],
+            &all_values as &[Option<Value>]
         )
         .fetch_all(&mut *line)
         .await;
@@ -68,15 +90,29 @@ impl Store {
         for row in rows {
             match (row.kind.as_str(), row.delivery_id, row.task_id, row.namespace) {
                 ("moved", Some(delivery_id), Some(task_id), _) => {
-                    if let (Some(ordinal), Some(name), Some(attempt), Some(max_attempts), true) = (
+                    if let (
+                        Some(ordinal),
+                        Some(name),
+                        Some(attempt),
+                        Some(max_attempts),
+                        Some(has_checkpoint),
+                        true,
+                    ) = (
                         row.ordinal,
                         row.name,
                         row.attempt,
                         row.max_attempts,
+                        row.has_checkpoint,
                         matched.contains_key(&delivery_id),
                     ) {
                         let held = Held { task_id, ordinal, delivery_id };
-                        done.started.push(Started { held, name, attempt, max_attempts });
+                        done.started.push(Started {
+                            held,
+                            name,
+                            attempt,
+                            max_attempts,
+                            has_checkpoint,
+                        });
                     }
                 }
                 ("queued", _, _, Some(namespace)) => done.queued.push(namespace),

@@ -1,5 +1,7 @@
 //! Waiting steps go to workers that have credit.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -16,6 +18,8 @@ pub struct Started {
     pub attempt: i32,
     /// Total attempts allowed.
     pub max_attempts: i32,
+    /// Whether it has saved how far it has come.
+    pub has_checkpoint: bool,
 }
 
 /// A waiting step, and whom it goes to.
@@ -32,7 +36,9 @@ pub struct ToStart {
 }
 
 impl Store {
-    /// Looks at the steps that wait in a namespace for one of some handlers, oldest first, and takes none.
+    /// Looks at the steps that wait in a namespace for one of some handlers, and takes none: the oldest, so
+    /// many at most; and if there may be more, as many of those with the largest priorities. Says whether
+    /// there may be more.
     ///
     /// # Errors
     /// The database is not available.
@@ -41,39 +47,57 @@ impl Store {
         namespace: &str,
         handlers: &[String],
         window: i64,
-    ) -> Result<Vec<WaitingStep>, StoreError> {
+    ) -> Result<(Vec<WaitingStep>, bool), StoreError> {
         let queue = worker_queue(namespace)?;
         // The name has been checked: it cannot be anything but a table of PGMQ.
         let sql = format!(
-            "SELECT msg_id, message, headers FROM pgmq.q_{queue}
-             WHERE message->>'callable' = ANY($1) ORDER BY msg_id LIMIT $2"
+            "WITH oldest AS MATERIALIZED (
+                SELECT msg_id, message, headers, enqueued_at FROM pgmq.q_{queue}
+                WHERE message->>'callable' = ANY($1) AND vt <= clock_timestamp()
+                ORDER BY msg_id LIMIT $2
+             ), urgent AS (
+                SELECT msg_id, message, headers, enqueued_at FROM pgmq.q_{queue}
+                WHERE message->>'callable' = ANY($1) AND vt <= clock_timestamp()
+                  AND (SELECT count(*) FROM oldest) = $2
+                ORDER BY message->'priority' DESC NULLS LAST, msg_id LIMIT $2
+             ), seen AS (
+                SELECT * FROM oldest
+                UNION ALL
+                SELECT * FROM urgent WHERE msg_id NOT IN (SELECT msg_id FROM oldest)
+             )
+             SELECT msg_id, message, headers,
+                extract(epoch FROM clock_timestamp() - enqueued_at)::double precision FROM seen"
         );
         let rows = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(handlers)
             .bind(window)
             .fetch_all(&self.relaxed)
             .await;
-        let rows: Vec<(i64, Value, Option<Value>)> = match rows {
+        let rows: Vec<(i64, Value, Option<Value>, f64)> = match rows {
             // No template has been registered in the namespace: it has no queue yet.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
                 Vec::new()
             }
             rows => rows?,
         };
+        let more = i64::try_from(rows.len()).is_ok_and(|seen| seen >= window);
         let mut waiting = Vec::with_capacity(rows.len());
-        for (id, body, headers) in rows {
+        for (id, body, headers, waited) in rows {
             match WaitingStep::read(id, body, headers.as_ref()) {
-                Ok(step) => waiting.push(step),
+                Ok(step) => {
+                    let waited = Duration::try_from_secs_f64(waited).unwrap_or_default();
+                    waiting.push(WaitingStep { waited, ..step });
+                }
                 Err(reason) => {
-                    queue.park(&self.durable, id, &reason).await?;
+                    self.park_message(&queue, id, &reason).await?;
                 }
             }
         }
-        Ok(waiting)
+        Ok((waiting, more))
     }
 
-    /// How many steps of a namespace wait for workers; counted no further than `at_most` in each of its
-    /// two queues.
+    /// How many steps of a namespace wait for workers, or are held; counted no further than `at_most` in
+    /// each of its two queues and among the held.
     ///
     /// # Errors
     /// The database is not available.
@@ -88,7 +112,9 @@ impl Store {
             "SELECT (SELECT count(*) FROM (
                     SELECT FROM pgmq.q_orchestration_ready_steps
                     WHERE message->>'namespace' = $2 LIMIT $1) AS ready)
-                + (SELECT count(*) FROM (SELECT FROM pgmq.q_{queue} LIMIT $1) AS waiting)"
+                + (SELECT count(*) FROM (SELECT FROM pgmq.q_{queue} LIMIT $1) AS waiting)
+                + (SELECT count(*) FROM (
+                    SELECT FROM held_steps WHERE namespace = $2 LIMIT $1) AS held)"
         );
         let count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(at_most).bind(namespace);
         Ok(count.fetch_one(&self.relaxed).await?)
@@ -111,6 +137,9 @@ impl Store {
         let deliveries: Vec<Uuid> = items.iter().map(|item| item.delivery_id).collect();
         let sessions: Vec<Uuid> = items.iter().map(|item| item.session_id).collect();
         let timeouts: Vec<i64> = items.iter().map(|item| item.timeout_ms).collect();
+        let waiting = || items.iter().map(|item| &item.waiting);
+        let callables: Vec<String> = waiting().map(|step| step.callable.clone()).collect();
+        let traces: Vec<String> = waiting().map(|step| step.traceparent.clone()).collect();
         let mut line = self.relaxed_lines.take().await?;
         let rows = sqlx::query_file!(
             "sql/steps/start.sql",
@@ -121,7 +150,10 @@ impl Store {
             &deliveries,
             &sessions,
             &timeouts,
-            actor
+            actor,
+            &callables,
+            &traces,
+            namespace
         )
         .fetch_all(&mut *line)
         .await;
@@ -132,6 +164,7 @@ impl Store {
             name: row.name,
             attempt: row.attempt,
             max_attempts: row.max_attempts,
+            has_checkpoint: row.has_checkpoint,
         });
         Ok((started.collect(), watched))
     }

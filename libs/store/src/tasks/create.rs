@@ -1,9 +1,13 @@
 //! Tasks are born.
 
+use std::time::Duration;
+
 use tasker_domain::{TaskId, identity};
 use uuid::Uuid;
 
-use crate::{Finalization, Payload, ReadyStep, Store, StoreError, messages::sent};
+use crate::{
+    Finalization, Payload, ReadyStep, Store, StoreError, limited_tasks::millis, messages::sent,
+};
 
 /// A task to be born.
 #[derive(Debug, Clone)]
@@ -16,6 +20,8 @@ pub struct NewTask {
     pub template_id: Uuid,
     /// Whether the template has to be the newest of its name.
     pub newest: bool,
+    /// How many steps the template has.
+    pub steps: usize,
     /// What repeats of its request share.
     pub repetition: Option<identity::Key>,
     /// What makes another request the same task, by the template's strategy.
@@ -32,6 +38,8 @@ pub struct NewTask {
     pub requested_by: String,
     /// May be empty.
     pub reason: String,
+    /// After how long to look whether it nears a limit of its template; `None`: it has none.
+    pub look_after: Option<Duration>,
     /// Where its trace begins; may be empty.
     pub traceparent: String,
     /// May be empty.
@@ -100,7 +108,8 @@ impl Store {
             &column(items, |item| item.reason.as_str()) as &[&str],
             &column(items, |item| item.traceparent.as_str()) as &[&str],
             &column(items, |item| item.tracestate.as_str()) as &[&str],
-            actor
+            actor,
+            &column(items, |item| item.look_after.map(millis)) as &[Option<i64>]
         )
         .fetch_all(&mut *line)
         .await;

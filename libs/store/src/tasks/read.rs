@@ -22,6 +22,8 @@ pub struct TaskRow {
     pub state: TaskState,
     /// Larger goes first.
     pub priority: i16,
+    /// Whether nothing new of it begins.
+    pub paused: bool,
     /// How many of its steps are where.
     pub counts: StepCounts,
     /// When it was born.
@@ -75,7 +77,7 @@ pub struct TaskFilter {
 /// What every read of a task selects.
 const COLUMNS: &str =
     "SELECT task_id, search.namespace, search.name, search.version, tasks.state::text AS state,
-    priority, total, ready, in_flight, waiting_for_retry, failed, satisfied,
+    priority, paused, total, ready, in_flight, waiting_for_retry, failed, satisfied,
     created_at, ended_at, correlation_id
 FROM task_search AS search JOIN tasks USING (task_id)";
 
@@ -232,6 +234,7 @@ fn task_row(row: &PgRow) -> Result<TaskRow, StoreError> {
         version: row.try_get("version")?,
         state: state.parse().map_err(|error| corrupt(format!("{error}")))?,
         priority: row.try_get("priority")?,
+        paused: row.try_get("paused")?,
         counts: StepCounts {
             total: row.try_get("total")?,
             ready: row.try_get("ready")?,

@@ -38,6 +38,8 @@ pub enum Rerun {
     Born(Vec<ReadyStep>),
     /// Its request had brought this task before.
     Repeated(TaskId),
+    /// What the older task worked on, and came to, has been purged.
+    Purged,
 }
 
 impl Store {
@@ -62,6 +64,15 @@ impl Store {
         .await?;
         if let Some(known) = known {
             return Ok(Rerun::Repeated(TaskId(known)));
+        }
+        let purged = sqlx::query_scalar!(
+            r#"SELECT content_type = '' AS "purged!" FROM task_details WHERE task_id = $1"#,
+            older
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        if purged == Some(true) {
+            return Ok(Rerun::Purged);
         }
         let rows = sqlx::query!(
             r#"SELECT ordinal, state::text AS "state!" FROM steps WHERE task_id = $1"#,

@@ -71,7 +71,7 @@ impl Bench {
         }
         let held = Held { task_id: ready.task_id, ordinal: ready.ordinal, delivery_id };
         let (of_task, ready_steps, in_flight, waiting) = match verb {
-            Verb::Enqueue | Verb::EnqueueToWorker => ("enqueuing_steps", 1, 0, 0),
+            Verb::Enqueue | Verb::EnqueueToWorker | Verb::Admit => ("enqueuing_steps", 1, 0, 0),
             Verb::Retry => ("waiting_for_retry", 0, 0, 1),
             Verb::FailBatch if state == StepState::Pending => ("enqueuing_steps", 1, 0, 0),
             Verb::Reopen => ("error", 0, 0, 0),
@@ -262,6 +262,7 @@ impl Bench {
             task_id: TaskId::new(),
             template_id,
             newest: false,
+            steps: 1,
             repetition: None,
             identity: None,
             priority: 0,
@@ -270,6 +271,7 @@ impl Bench {
             correlation_id: String::new(),
             requested_by: String::new(),
             reason: String::new(),
+            look_after: None,
             traceparent: String::new(),
             tracestate: String::new(),
         };

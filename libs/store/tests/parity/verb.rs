@@ -1,9 +1,11 @@
 //! The verbs of a step: each one statement, each passing its events in one commit.
 
-use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId};
+use std::time::Duration;
+
+use tasker_domain::{Ordinal, StepEvent, StepState, TaskEvent, TaskId, usage::Limited};
 use tasker_store::{
-    Completion, Expiry, Failure, Payload, Place, Remedy, Said, StoreError, ToEnd, ToEnqueue,
-    ToFail, ToLock, ToQueue, ToRelease, ToRepair, ToStart, WaitingStep,
+    Completion, Expiry, Failure, HeldStep, Payload, Place, Remedy, Said, StoreError, ToAdmit,
+    ToEnd, ToEnqueue, ToFail, ToLock, ToQueue, ToRelease, ToRepair, ToStart, ToYield, WaitingStep,
 };
 use uuid::Uuid;
 
@@ -19,8 +21,11 @@ pub(crate) enum Verb {
     EnqueueToWorker,
     /// By the result of its parent, which brings a place.
     StartAfterParent,
+    /// Of a step that limits held.
+    Admit,
     Start,
     Release,
+    Yield,
     Expire,
     QueueResult,
     QueueFailure,
@@ -47,12 +52,14 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Enqueue,
         Self::EnqueueToWorker,
         Self::StartAfterParent,
+        Self::Admit,
         Self::Start,
         Self::Release,
+        Self::Yield,
         Self::Expire,
         Self::QueueResult,
         Self::QueueFailure,
@@ -78,9 +85,11 @@ impl Verb {
         use StepEvent as On;
         match self {
             Self::Enqueue => &[On::Enqueue],
-            Self::EnqueueToWorker | Self::StartAfterParent => &[On::Enqueue, On::Start],
+            Self::EnqueueToWorker | Self::StartAfterParent | Self::Admit => {
+                &[On::Enqueue, On::Start]
+            }
             Self::Start => &[On::Start],
-            Self::Release => &[On::Release],
+            Self::Release | Self::Yield => &[On::Release],
             Self::Expire => &[On::LeaseExpired],
             Self::QueueResult => &[On::EnqueueForOrchestration],
             Self::QueueFailure => &[On::EnqueueAsErrorForOrchestration],
@@ -151,7 +160,14 @@ impl Verb {
             Self::Enqueue | Self::EnqueueToWorker => {
                 let to = (self == Self::EnqueueToWorker)
                     .then(|| (Uuid::now_v7(), Uuid::now_v7(), AN_HOUR_MS));
-                let item = ToEnqueue { ready: step.ready.clone(), to, traceparent: String::new() };
+                let item = ToEnqueue {
+                    ready: step.ready.clone(),
+                    to,
+                    traceparent: String::new(),
+                    queue: "parity".to_owned(),
+                    callable: "any".to_owned(),
+                    held_to: None,
+                };
                 store.enqueue_steps(&[item], ACTOR).await.map(drop)
             }
             Self::Start => {
@@ -166,6 +182,16 @@ impl Verb {
             Self::Release => {
                 let item = ToRelease { held: step.held, session: None, reason: String::new() };
                 store.release_steps(&[item], ACTOR).await.map(drop)
+            }
+            Self::Yield => {
+                let item = ToYield {
+                    held: step.held,
+                    checkpoint: Some(b"half".to_vec()),
+                    delay_ms: AN_HOUR_MS,
+                    worker_id: ACTOR.to_owned(),
+                    traceparent: String::new(),
+                };
+                store.yield_steps(&[item]).await.map(drop)
             }
             Self::Expire => {
                 let item = Expiry {
@@ -182,6 +208,16 @@ impl Verb {
             Self::QueueFailure => {
                 let failure = Err(("broken".to_owned(), "it broke".to_owned(), true));
                 store.queue_results(&[to_queue(step, failure)]).await.map(drop)
+            }
+            Self::Admit => {
+                let item = ToAdmit {
+                    step: held(step),
+                    limits: Vec::new(),
+                    delivery_id: Uuid::now_v7(),
+                    session_id: Uuid::now_v7(),
+                    timeout_ms: AN_HOUR_MS,
+                };
+                store.admit_steps(&step.ready.namespace, &[item], &[], ACTOR).await.map(drop)
             }
             Self::StartAfterParent => {
                 let place = Place {
@@ -267,6 +303,21 @@ async fn fail_batch(bench: &Bench, step: &AStep) -> Result<(), StoreError> {
     settlement.commit().await
 }
 
+fn held(step: &AStep) -> HeldStep {
+    HeldStep {
+        task_id: step.held.task_id,
+        ordinal: step.held.ordinal,
+        declared: Ordinal(step.held.ordinal),
+        template_id: step.ready.template_id,
+        priority: 0,
+        callable: "any".to_owned(),
+        limit_values: Vec::new(),
+        by: Limited { name: String::new(), value: String::new() },
+        traceparent: String::new(),
+        waited: Duration::ZERO,
+    }
+}
+
 async fn waiting(bench: &Bench, step: &AStep) -> WaitingStep {
     WaitingStep {
         message_id: bench.send_to_worker_queue(step).await,
@@ -277,6 +328,7 @@ async fn waiting(bench: &Bench, step: &AStep) -> WaitingStep {
         callable: "any".to_owned(),
         declared: None,
         traceparent: String::new(),
+        waited: Duration::ZERO,
     }
 }
 

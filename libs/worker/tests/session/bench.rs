@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use tasker_worker::{CancellationToken, HandlerError, Registry, StepContext, Worker, WorkerError};
+use tasker_worker::{
+    CancellationToken, Checkpoint, HandlerError, Registry, StepContext, Worker, WorkerError, Yield,
+};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,
@@ -16,11 +18,26 @@ use tokio::{
 
 use crate::fake::{FakeMesh, Session, soon};
 
+/// All that the bench's worker can do.
+pub(crate) const CALLABLES: [&str; 10] = [
+    "deaf",
+    "double",
+    "gate",
+    "large",
+    "panic",
+    "patient",
+    "resume",
+    "save",
+    "save_together",
+    "yield",
+];
+
 /// A running worker, and what its handlers do.
 ///
 /// `double` doubles the context. `gate` tells that it began, and ends when let through, with the
 /// token of its delivery, or with `CANCELLED` when told to stop. `deaf` is a gate that does not
-/// listen. `panic` panics.
+/// listen. `panic` panics. `resume` adds one to its checkpoint; `save` saves three, `save_together` does
+/// not wait in between; `yield` goes on later.
 pub(crate) struct Bench {
     pub(crate) mesh: FakeMesh,
     pub(crate) gate: Arc<Semaphore>,
@@ -120,6 +137,25 @@ fn registry(gates: Gates) -> Registry {
         .register_fn("patient", |_| async {
             let error = HandlerError::retryable("network_error", "no route");
             Err::<(), _>(error.after(Duration::from_millis(1500)))
+        })
+        .register_fn("resume", |step: StepContext| async move {
+            let cursor: Option<u64> = step.checkpoint().unwrap_or_default().cursor()?;
+            Ok(cursor.unwrap_or_default() + 1)
+        })
+        .register_fn("save", |step: StepContext| async move {
+            for cursor in 1..=3 {
+                step.save_checkpoint(Checkpoint::at(&cursor)?).await?;
+            }
+            Ok("saved")
+        })
+        .register_fn("save_together", |step: StepContext| async move {
+            let save = |cursor: u64| step.save_checkpoint(Checkpoint::at(&cursor).unwrap());
+            tokio::try_join!(save(1), save(2), save(3))?;
+            Ok("saved")
+        })
+        .register_fn("yield", |_| async {
+            let goes_on = Yield::at(Checkpoint::at(&7)?).after(Duration::from_millis(1_500));
+            Err::<(), _>(goes_on.into())
         })
         .register_fn("panic", |step: StepContext| async move {
             let n: u64 = step.input()?;

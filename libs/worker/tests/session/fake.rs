@@ -4,10 +4,10 @@ use std::{collections::HashMap, pin::Pin, time::Duration};
 
 use futures::Stream;
 use tasker_worker::v1::{
-    Deliver, Delivery, Hello, Payload, PollStepsRequest, PollStepsResponse, Pong,
-    RenewLeasesRequest, RenewLeasesResponse, ReportResultsRequest, ReportResultsResponse,
-    ResultVerdict, ResultVerdictFor, ResultsAck, StepError, StepResult, Welcome, WorkRequest,
-    WorkResponse,
+    Deliver, Delivery, Hello, Payload, PollStepsRequest, PollStepsResponse, Pong, Progress,
+    ProgressAck, ProgressVerdict, RenewLeasesRequest, RenewLeasesResponse, ReportResultsRequest,
+    ReportResultsResponse, ResultVerdict, ResultVerdictFor, ResultsAck, SaveProgressRequest,
+    SaveProgressResponse, StepError, StepResult, Welcome, WorkRequest, WorkResponse,
     step_result::Outcome,
     work_request::Message as Request,
     work_response::Message as Response,
@@ -86,7 +86,9 @@ impl FakeMesh {
 
 pub(crate) fn welcome() -> Welcome {
     let heartbeat_interval = Some(Duration::from_secs(5).try_into().unwrap());
-    Welcome { session_id: "s".to_owned(), heartbeat_interval, ..Welcome::default() }
+    let max_checkpoint_bytes = 1_000;
+    let session_id = "s".to_owned();
+    Welcome { session_id, heartbeat_interval, max_checkpoint_bytes, ..Welcome::default() }
 }
 
 impl Session {
@@ -168,6 +170,23 @@ impl Session {
         }
     }
 
+    pub(crate) async fn progress(&mut self) -> Progress {
+        match self.hear().await {
+            Some(Request::Progress(progress)) => progress,
+            other => panic!("a checkpoint was expected: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn answer_progress(&mut self, progress: &Progress, verdict: ProgressVerdict) {
+        let ack = ProgressAck {
+            delivery_token: progress.delivery_token.clone(),
+            sequence: progress.sequence,
+            verdict: verdict.into(),
+            reason: "because".to_owned(),
+        };
+        self.say(Response::ProgressAck(ack)).await;
+    }
+
     /// The only result of the next message.
     pub(crate) async fn result(&mut self) -> StepResult {
         let mut results = self.results().await;
@@ -244,6 +263,13 @@ impl WorkerService for Door {
         &self,
         _: tonic::Request<ReportResultsRequest>,
     ) -> Result<tonic::Response<ReportResultsResponse>, Status> {
+        Err(Status::unimplemented("not used"))
+    }
+
+    async fn save_progress(
+        &self,
+        _: tonic::Request<SaveProgressRequest>,
+    ) -> Result<tonic::Response<SaveProgressResponse>, Status> {
         Err(Status::unimplemented("not used"))
     }
 

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use tasker_worker::v1::{Cancel, Payload, ResultVerdict, TraceContext, work_response::Message};
 
 use crate::{
-    bench::Bench,
+    bench::{Bench, CALLABLES},
     fake::{by_token, delivery, failure, success},
 };
 
@@ -15,7 +15,7 @@ async fn the_worker_says_who_it_is_and_what_it_can_do() {
     let hello = &session.hello;
     assert_eq!((hello.worker_id.as_str(), hello.protocol_version, hello.credit), ("w", 1, 3));
     assert_eq!(hello.namespaces, ["tests"]);
-    assert_eq!(hello.handlers, ["deaf", "double", "gate", "large", "panic", "patient"]);
+    assert_eq!(hello.handlers, CALLABLES);
     assert!(hello.held.is_empty() && hello.sdk.starts_with("tasker-worker-rust/"));
 }
 

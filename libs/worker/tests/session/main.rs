@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bench;
+mod checkpoints;
 mod drain;
 mod fake;
 mod handlers;

@@ -118,6 +118,27 @@ impl TaskService for Fake {
         Err(Status::unimplemented("not asked for here"))
     }
 
+    async fn pause_task(
+        &self,
+        _: Request<v1::PauseTaskRequest>,
+    ) -> Result<Response<v1::PauseTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn resume_task(
+        &self,
+        _: Request<v1::ResumeTaskRequest>,
+    ) -> Result<Response<v1::ResumeTaskResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn list_transitions(
+        &self,
+        _: Request<v1::ListTransitionsRequest>,
+    ) -> Result<Response<v1::ListTransitionsResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
     async fn resolve_task(
         &self,
         _: Request<v1::ResolveTaskRequest>,
@@ -172,6 +193,13 @@ impl WorkerService for Fake {
         &self,
         _: Request<v1::ReportResultsRequest>,
     ) -> Result<Response<v1::ReportResultsResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn save_progress(
+        &self,
+        _: Request<v1::SaveProgressRequest>,
+    ) -> Result<Response<v1::SaveProgressResponse>, Status> {
         Ok(Response::new(Default::default()))
     }
 

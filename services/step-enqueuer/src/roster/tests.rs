@@ -243,3 +243,25 @@ fn the_places_of_several_results_are_passed_on_at_once_but_not_of_a_worker_that_
     roster.set_credit(seat.session, 0);
     assert_eq!(kept(&steps[0]), 0);
 }
+
+#[test]
+fn a_fresh_step_passes_one_that_waits_only_until_that_has_waited_long_enough() {
+    let (old, fresh) = (Rank::of(-100, TaskId::new()), Rank::of(100, TaskId::new()));
+    let session = SessionId::new();
+    let refused = |ageing| {
+        let roster = Roster::new(ageing);
+        let (member, _inbox) = member(session, &["a"], 1);
+        roster.join(session, member);
+        look(&roster);
+        roster.wait_for("n", [("a".to_owned(), old)]);
+        (0..10_000).any(|_| match roster.reserve_fresh("n", "a", fresh) {
+            Some(seat) => {
+                roster.unreserve(seat);
+                false
+            }
+            None => true,
+        })
+    };
+    assert!(!refused(Ageing::default()), "nothing ages, and a smaller rank waited");
+    assert!(refused(Ageing(Duration::from_nanos(1))), "an aged step was passed");
+}

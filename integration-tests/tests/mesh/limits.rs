@@ -1,0 +1,321 @@
+//! No more steps run at once, or begin in a time, than their limits say; and as many as they say do.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tasker_client::{
+    Client, NewTask,
+    v1::{ResultVerdict, TaskState},
+};
+use tasker_integration_tests::{Ledger, Mesh, Service, Session, success, until, worker};
+use tasker_worker::{Registry, StepContext};
+use tokio::sync::Semaphore;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+in_both_shapes![
+    as_many_steps_run_at_once_as_their_limit_says_and_no_more,
+    each_value_of_a_key_has_a_limit_of_its_own,
+    templates_of_a_namespace_share_a_limit_by_its_name,
+    no_more_steps_begin_in_a_time_than_their_rate_says,
+    a_limited_step_begins_by_rank_and_only_where_a_worker_has_room,
+    steps_with_limits_among_others_are_judged_each_by_its_own,
+];
+
+async fn submit(client: &Client, name: &str, context: serde_json::Value) -> String {
+    let task = NewTask::of("limits", name).context(&context).unwrap();
+    client.create_task(task).await.unwrap().task_id
+}
+
+async fn completes(client: &Client, task: &str) {
+    let task = client.wait_for_task(task, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::Complete);
+}
+
+/// Handlers that wait for a gate, and note how many are there at once, by the name in their context.
+#[derive(Clone)]
+struct Gate {
+    open: Arc<Semaphore>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    now: BTreeMap<String, usize>,
+    most: BTreeMap<String, usize>,
+    began: Vec<Instant>,
+}
+
+impl Gate {
+    /// A gate that lets so many through.
+    fn new(permits: usize) -> Self {
+        Self { open: Arc::new(Semaphore::new(permits)), seen: Arc::default() }
+    }
+
+    fn handlers(&self) -> Registry {
+        let gate = self.clone();
+        let mut handlers = Registry::new();
+        handlers.register_fn("gated", move |step: StepContext| {
+            let gate = gate.clone();
+            async move {
+                let context: serde_json::Value = step.input()?;
+                let who = context["who"].as_str().unwrap_or_default().to_owned();
+                gate.seen(|seen| {
+                    let now = seen.now.entry(who.clone()).or_default();
+                    *now += 1;
+                    let most = seen.most.entry(who.clone()).or_default();
+                    *most = (*most).max(seen.now[&who]);
+                    seen.began.push(Instant::now());
+                });
+                gate.open.acquire().await.unwrap().forget();
+                gate.seen(|seen| *seen.now.get_mut(&who).unwrap() -= 1);
+                Ok(1)
+            }
+        });
+        handlers
+    }
+
+    fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+        look(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn until_there(&self, who: &str, steps: usize) {
+        until("so many steps run at once", PATIENCE, async || {
+            let now = self.seen(|seen| seen.now.get(who).copied().unwrap_or_default());
+            (now == steps).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn as_many_steps_run_at_once_as_their_limit_says_and_no_more(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let yaml = "{namespace: limits, name: three, version: 1.0.0,
+        limits: [{name: three_at_once, max_concurrent: 3}],
+        steps: [{name: first, handler: {callable: gated}},
+                {name: second, handler: {callable: gated}, dependencies: [first]}]}";
+    client.register_template(yaml).await.unwrap();
+    let gate = Gate::new(0);
+    let worker = mesh.worker(&["limits"], &gate.handlers());
+    let mut tasks = Vec::new();
+    for _ in 0..10 {
+        tasks.push(submit(&client, "three", json!({"who": "all"})).await);
+    }
+    gate.until_there("all", 3).await;
+    until("the others are held", PATIENCE, async || {
+        (ledger.number("SELECT count(*) FROM held_steps").await == 7).then_some(())
+    })
+    .await;
+    assert_eq!(ledger.repairs().await, 0, "what is held is not lost");
+    gate.open.add_permits(20);
+    for task in &tasks {
+        completes(&client, task).await;
+    }
+    assert_eq!(gate.seen(|seen| seen.most["all"]), 3);
+    worker.stop().await;
+    ledger.every_task_has_completed_once(10).await;
+    ledger.nothing_is_left().await;
+}
+
+async fn each_value_of_a_key_has_a_limit_of_its_own(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: limits, name: keyed, version: 1.0.0, steps: [
+        {name: only, handler: {callable: gated}, limits: [{name: each, key: /who, max_concurrent: 1}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let gate = Gate::new(0);
+    let worker = mesh.worker(&["limits"], &gate.handlers());
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        tasks.push(submit(&client, "keyed", json!({"who": "ann"})).await);
+    }
+    // Behind a backlog of another's.
+    tasks.push(submit(&client, "keyed", json!({"who": "ben"})).await);
+    gate.until_there("ann", 1).await;
+    gate.until_there("ben", 1).await;
+    gate.open.add_permits(6);
+    for task in &tasks {
+        completes(&client, task).await;
+    }
+    assert_eq!(gate.seen(|seen| (seen.most["ann"], seen.most["ben"])), (1, 1));
+    worker.stop().await;
+    mesh.ledger().await.nothing_is_left().await;
+}
+
+async fn templates_of_a_namespace_share_a_limit_by_its_name(mesh: &Mesh) {
+    let client = mesh.client();
+    for name in ["one", "other"] {
+        let yaml = format!(
+            "{{namespace: limits, name: {name}, version: 1.0.0, steps: [
+                {{name: only, handler: {{callable: gated}}, limits: [{{name: shared, max_concurrent: 2}}]}}]}}"
+        );
+        client.register_template(yaml).await.unwrap();
+    }
+    let gate = Gate::new(0);
+    let worker = mesh.worker(&["limits"], &gate.handlers());
+    let mut tasks = Vec::new();
+    for name in ["one", "other", "one", "other"] {
+        tasks.push(submit(&client, name, json!({"who": "all"})).await);
+    }
+    gate.until_there("all", 2).await;
+    gate.open.add_permits(4);
+    for task in &tasks {
+        completes(&client, task).await;
+    }
+    assert_eq!(gate.seen(|seen| seen.most["all"]), 2);
+    worker.stop().await;
+}
+
+async fn no_more_steps_begin_in_a_time_than_their_rate_says(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: limits, name: rated, version: 1.0.0, steps: [
+        {name: only, handler: {callable: gated},
+         limits: [{name: four_a_second, rate: {count: 4, per_seconds: 1}}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let gate = Gate::new(100);
+    let mut tasks = Vec::new();
+    for _ in 0..12 {
+        tasks.push(submit(&client, "rated", json!({"who": "all"})).await);
+    }
+    let worker = mesh.worker(&["limits"], &gate.handlers());
+    for task in &tasks {
+        completes(&client, task).await;
+    }
+    worker.stop().await;
+    // By the database's clock, which decides: when it reaches a worker is another matter.
+    let too_many = "SELECT count(*) FROM limit_grants AS first WHERE 4 < (
+        SELECT count(*) FROM limit_grants AS later
+        WHERE later.granted_at BETWEEN first.granted_at AND first.granted_at + interval '1 second')";
+    let ledger = mesh.ledger().await;
+    assert_eq!(ledger.number("SELECT count(*) FROM limit_grants").await, 12);
+    assert_eq!(ledger.number(too_many).await, 0);
+    ledger.every_task_has_completed_once(12).await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_limited_step_begins_by_rank_and_only_where_a_worker_has_room(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: limits, name: ranked, version: 1.0.0, steps: [
+        {name: only, handler: {callable: any}, limits: [{name: five, max_concurrent: 5}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let ledger = mesh.ledger().await;
+    let create = async |priority| {
+        let task = NewTask::of("limits", "ranked").priority(priority);
+        client.create_task(task).await.unwrap().task_id
+    };
+    let (usual, urgent, least) = (create(0).await, create(9).await, create(-9).await);
+    until("all are held", PATIENCE, async || {
+        (ledger.number("SELECT count(*) FROM held_steps").await == 3).then_some(())
+    })
+    .await;
+    let hello = Session::hello("one_at_a_time", "limits", &["any"], 1);
+    let mut session = Session::open(mesh.channel().await, hello).await.unwrap();
+    for expected in [urgent, usual, least] {
+        let delivery = session.take().await;
+        assert_eq!(delivery.task_id, expected);
+        let verdict = session.report(success(&delivery.delivery_token, "1")).await;
+        assert_eq!(verdict, ResultVerdict::Committed);
+    }
+    session.drain().await;
+}
+
+async fn steps_with_limits_among_others_are_judged_each_by_its_own(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: limits, name: mixed, version: 1.0.0, steps: [
+        {name: free, handler: {callable: gated}},
+        {name: both, handler: {callable: gated}, dependencies: [free], limits: [
+            {name: wide, max_concurrent: 100}, {name: narrow, key: /who, max_concurrent: 1}]},
+        {name: after, handler: {callable: gated}, dependencies: [both]}]}";
+    client.register_template(yaml).await.unwrap();
+    let gate = Gate::new(1_000);
+    let worker = mesh.worker(&["limits"], &gate.handlers());
+    let mut tasks = Vec::new();
+    for nth in 0..40 {
+        tasks.push(submit(&client, "mixed", json!({"who": format!("customer {}", nth % 4)})).await);
+    }
+    for task in &tasks {
+        completes(&client, task).await;
+    }
+    worker.stop().await;
+    let ledger = mesh.ledger().await;
+    ledger.every_task_has_completed_once(40).await;
+    ledger.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_holds_over_all_replicas_and_is_used_up_by_all_of_them() {
+    let mesh = Mesh::setup().replicas(2).with("mesh.fallback_interval", "1h").start().await;
+    let client = mesh.client();
+    let yaml = "{namespace: limits, name: replicas, version: 1.0.0, steps: [
+        {name: only, handler: {callable: gated}, limits: [{name: two, max_concurrent: 2}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let gate = Gate::new(0);
+    let workers: Vec<_> = mesh
+        .gateways()
+        .iter()
+        .map(|gateway| worker(gateway, &["limits"], &gate.handlers()))
+        .collect();
+    let mut tasks = Vec::new();
+    for _ in 0..30 {
+        tasks.push(submit(&client, "replicas", json!({"who": "all"})).await);
+    }
+    gate.until_there("all", 2).await;
+    gate.open.add_permits(30);
+    for task in &tasks {
+        completes(&client, task).await;
+    }
+    assert_eq!(gate.seen(|seen| seen.most["all"]), 2);
+    for worker in workers {
+        worker.stop().await;
+    }
+    let ledger = mesh.ledger().await;
+    ledger.every_task_has_completed_once(30).await;
+    ledger.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_replica_and_a_lost_worker_had_of_a_limit_is_free_again() {
+    let mesh = Mesh::setup()
+        .with("step_enqueuer.session_ttl", "1s")
+        .with("mesh.fallback_interval", "1s")
+        .start()
+        .await;
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let yaml = "{namespace: limits, name: lost, version: 1.0.0, steps: [
+        {name: only, handler: {callable: any}, retry: {backoff: none},
+         limits: [{name: single, max_concurrent: 1}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let hello = || Session::hello("one_at_a_time", "limits", &["any"], 1);
+    let mut lost = Session::open(mesh.channel().await, hello()).await.unwrap();
+    let tasks =
+        [submit(&client, "lost", json!({})).await, submit(&client, "lost", json!({})).await];
+    let taken = lost.take().await;
+    until_held(&ledger, 1).await;
+    drop(lost);
+    mesh.kill(Service::StepEnqueuer, 0);
+    mesh.restart(Service::StepEnqueuer, 0).await;
+    let mut session = Session::open(mesh.channel().await, hello()).await.unwrap();
+    let mut run = HashSet::new();
+    for _ in 0..2 {
+        let delivery = session.take().await;
+        run.insert(delivery.task_id.clone());
+        let verdict = session.report(success(&delivery.delivery_token, "1")).await;
+        assert_eq!(verdict, ResultVerdict::Committed);
+    }
+    assert!(run.contains(&taken.task_id));
+    for task in &tasks {
+        completes(&client, task).await;
+    }
+    session.drain().await;
+    ledger.nothing_is_left().await;
+}
+
+async fn until_held(ledger: &Ledger, steps: i64) {
+    until("the steps are held", PATIENCE, async || {
+        (ledger.number("SELECT count(*) FROM held_steps").await == steps).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,308 @@
+//! Nothing new begins of what is paused; what runs goes on; a resume drives on at once.
+
+use std::time::Duration;
+
+use tasker_client::{
+    Client, NewTask, Operator,
+    v1::{ResultVerdict, TaskState, TemplateRef},
+};
+use tasker_integration_tests::{Ledger, Mesh, Recorder, Service, Session, success, until, worker};
+use tasker_worker::{HandlerError, Registry, StepContext};
+use tonic::Code;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const CHAIN: &str = "{namespace: pause, name: chain, version: 1.0.0, steps: [
+    {name: first, handler: {callable: any}},
+    {name: second, handler: {callable: any}, dependencies: [first]}]}";
+const CHAIN_2: &str = "{namespace: pause, name: chain, version: 2.0.0, steps: [
+    {name: first, handler: {callable: any}},
+    {name: second, handler: {callable: any}, dependencies: [first]}]}";
+const OTHER: &str = "{namespace: pause, name: other, version: 1.0.0, steps: [
+    {name: only, handler: {callable: any}}]}";
+
+in_both_shapes![
+    what_runs_of_a_paused_task_goes_on_and_nothing_else_begins_until_it_is_resumed,
+    a_step_that_waits_for_a_worker_does_not_begin_while_its_task_is_paused,
+    a_retry_that_is_due_waits_while_its_task_is_paused,
+    nothing_begins_of_a_paused_template_whatever_its_version,
+    a_version_can_be_paused_alone,
+    who_paused_and_resumed_and_why_is_kept_and_a_repeat_changes_nothing,
+    a_pause_of_what_does_not_exist_or_has_ended_is_refused,
+];
+
+async fn submit(client: &Client, name: &str) -> String {
+    client.create_task(NewTask::of("pause", name)).await.unwrap().task_id
+}
+
+fn template(version: &str) -> TemplateRef {
+    TemplateRef {
+        namespace: "pause".to_owned(),
+        name: "chain".to_owned(),
+        version: version.to_owned(),
+    }
+}
+
+/// A worker that may hold one delivery.
+async fn session(mesh: &Mesh) -> Session {
+    let hello = Session::hello("one_at_a_time", "pause", &["any"], 1);
+    Session::open(mesh.channel().await, hello).await.unwrap()
+}
+
+/// Takes the next delivery and reports its result. Says which step of which task it was.
+async fn run(session: &mut Session) -> (String, String) {
+    let delivery = session.take().await;
+    let verdict = session.report(success(&delivery.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    (delivery.task_id, delivery.step_name)
+}
+
+fn step(task: &str, step: &str) -> (String, String) {
+    (task.to_owned(), step.to_owned())
+}
+
+async fn until_held(ledger: &Ledger, steps: i64) {
+    let count = "SELECT count(*) FROM held_steps";
+    until("the steps are held", PATIENCE, async || {
+        (ledger.number(count).await == steps).then_some(())
+    })
+    .await;
+}
+
+async fn completes(client: &Client, task: &str) {
+    let task = client.wait_for_task(task, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::Complete);
+}
+
+async fn what_runs_of_a_paused_task_goes_on_and_nothing_else_begins_until_it_is_resumed(
+    mesh: &Mesh,
+) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    client.register_template(CHAIN).await.unwrap();
+    client.register_template(OTHER).await.unwrap();
+    let mut session = session(mesh).await;
+    let task = submit(&client, "chain").await;
+    let delivery = session.take().await;
+    assert!(
+        client.pause_task(&task, &Operator::new("alice", "wrong amount")).await.unwrap().paused
+    );
+
+    // The place that its result frees is not for its next step, though that is older than the other.
+    let verdict = session.report(success(&delivery.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    until_held(&ledger, 1).await;
+    let other = submit(&client, "other").await;
+    assert_eq!(run(&mut session).await, step(&other, "only"));
+    completes(&client, &other).await;
+    let stands = client.get_task(&task).await.unwrap();
+    assert!(stands.paused);
+    assert_eq!((stands.state(), stands.steps.unwrap().satisfied), (TaskState::EnqueuingSteps, 1));
+    assert_eq!(ledger.repairs().await, 0, "what is held is not lost");
+
+    assert!(!client.resume_task(&task, &Operator::new("bob", "")).await.unwrap().paused);
+    assert_eq!(run(&mut session).await, step(&task, "second"));
+    completes(&client, &task).await;
+    session.drain().await;
+    ledger.every_task_has_completed_once(2).await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_step_that_waits_for_a_worker_does_not_begin_while_its_task_is_paused(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    client.register_template(CHAIN).await.unwrap();
+    client.register_template(OTHER).await.unwrap();
+    let paused = submit(&client, "chain").await;
+    let other = submit(&client, "other").await;
+    let count = "SELECT count(*) FROM pgmq.q_worker_pause_queue";
+    until("both wait", PATIENCE, async || (ledger.number(count).await == 2).then_some(())).await;
+    client.pause_task(&paused, &Operator::new("alice", "")).await.unwrap();
+
+    let mut session = session(mesh).await;
+    assert_eq!(run(&mut session).await, step(&other, "only"));
+    until_held(&ledger, 1).await;
+    assert_eq!(ledger.repairs().await, 0, "what is held is not lost");
+    client.resume_task(&paused, &Operator::new("alice", "")).await.unwrap();
+    assert_eq!(run(&mut session).await, step(&paused, "first"));
+    assert_eq!(run(&mut session).await, step(&paused, "second"));
+    completes(&client, &paused).await;
+    session.drain().await;
+    ledger.every_task_has_completed_once(2).await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_retry_that_is_due_waits_while_its_task_is_paused(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let yaml = "{namespace: pause, name: again, version: 1.0.0, steps: [
+        {name: only, handler: {callable: fail_once}, retry: {backoff_base_ms: 300, jitter: false}}]}";
+    client.register_template(yaml).await.unwrap();
+    let mut handlers = Registry::new();
+    handlers.register_fn("fail_once", |step: StepContext| async move {
+        match step.attempt() {
+            1 => Err(HandlerError::retryable("busy", "not yet")),
+            second => Ok(second),
+        }
+    });
+    let worker = mesh.worker(&["pause"], &handlers);
+    let task = submit(&client, "again").await;
+    until("the first attempt has failed", PATIENCE, async || {
+        let step = client.get_step(&task, "only").await.unwrap();
+        step.result.is_some().then_some(())
+    })
+    .await;
+    client.pause_task(&task, &Operator::new("alice", "")).await.unwrap();
+    until_held(&ledger, 1).await;
+    let waiting = client.get_step(&task, "only").await.unwrap();
+    assert_eq!(waiting.attempt, 1, "the second attempt has begun");
+    client.resume_task(&task, &Operator::new("alice", "")).await.unwrap();
+    completes(&client, &task).await;
+    worker.stop().await;
+    ledger.nothing_is_left().await;
+}
+
+async fn nothing_begins_of_a_paused_template_whatever_its_version(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    client.register_template(CHAIN).await.unwrap();
+    client.register_template(OTHER).await.unwrap();
+    let mut session = session(mesh).await;
+    let begun = submit(&client, "chain").await;
+    let delivery = session.take().await;
+    client.pause_template(template(""), &Operator::new("alice", "deploying")).await.unwrap();
+    // What is registered during the pause is paused, too.
+    client.register_template(CHAIN_2).await.unwrap();
+    let fresh = submit(&client, "chain").await;
+    session.report(success(&delivery.delivery_token, "1")).await;
+    until_held(&ledger, 2).await;
+    let other = submit(&client, "other").await;
+    assert_eq!(run(&mut session).await, step(&other, "only"));
+    assert_eq!(ledger.repairs().await, 0, "what is held is not lost");
+
+    client.resume_template(template(""), &Operator::new("alice", "")).await.unwrap();
+    let mut order = [run(&mut session).await, run(&mut session).await, run(&mut session).await];
+    order.sort();
+    let mut expected = [step(&begun, "second"), step(&fresh, "first"), step(&fresh, "second")];
+    expected.sort();
+    assert_eq!(order, expected);
+    completes(&client, &begun).await;
+    completes(&client, &fresh).await;
+    session.drain().await;
+    ledger.every_task_has_completed_once(3).await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_version_can_be_paused_alone(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    client.register_template(CHAIN).await.unwrap();
+    client.register_template(CHAIN_2).await.unwrap();
+    client.pause_template(template("1.0.0"), &Operator::new("alice", "")).await.unwrap();
+    let mut session = session(mesh).await;
+    let task = NewTask::of("pause", "chain").version("1.0.0");
+    let first = client.create_task(task).await.unwrap().task_id;
+    until_held(&ledger, 1).await;
+    let second = submit(&client, "chain").await;
+    assert_eq!(run(&mut session).await, step(&second, "first"));
+    assert_eq!(run(&mut session).await, step(&second, "second"));
+    // The pause of all is another: it holds what is let go of the version's.
+    client.pause_template(template(""), &Operator::new("alice", "")).await.unwrap();
+    client.resume_template(template("1.0.0"), &Operator::new("alice", "")).await.unwrap();
+    assert_eq!(ledger.number("SELECT count(*) FROM held_steps").await, 1);
+    client.resume_template(template(""), &Operator::new("alice", "")).await.unwrap();
+    assert_eq!(run(&mut session).await, step(&first, "first"));
+    assert_eq!(run(&mut session).await, step(&first, "second"));
+    completes(&client, &first).await;
+    completes(&client, &second).await;
+    session.drain().await;
+    ledger.nothing_is_left().await;
+}
+
+async fn who_paused_and_resumed_and_why_is_kept_and_a_repeat_changes_nothing(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    client.register_template(CHAIN).await.unwrap();
+    let task = submit(&client, "chain").await;
+    client.pause_task(&task, &Operator::new("alice", "wrong amount")).await.unwrap();
+    client.pause_task(&task, &Operator::new("eve", "")).await.unwrap();
+    client.resume_task(&task, &Operator::new("bob", "amount corrected")).await.unwrap();
+    client.resume_task(&task, &Operator::new("eve", "")).await.unwrap();
+    client.pause_template(template(""), &Operator::new("alice", "deploying")).await.unwrap();
+    client.pause_template(template(""), &Operator::new("eve", "")).await.unwrap();
+    client.resume_template(template(""), &Operator::new("bob", "deployed")).await.unwrap();
+    client.resume_template(template(""), &Operator::new("eve", "")).await.unwrap();
+    let kept = "SELECT count(*) FROM pauses WHERE (paused_by, resumed_by) = ('alice', 'bob')
+        AND (reason, resume_reason) IN (('wrong amount', 'amount corrected'), ('deploying', 'deployed'))";
+    assert_eq!(ledger.number(kept).await, 2);
+    assert_eq!(ledger.number("SELECT count(*) FROM pauses").await, 2);
+}
+
+async fn a_pause_of_what_does_not_exist_or_has_ended_is_refused(mesh: &Mesh) {
+    let client = mesh.client();
+    client.register_template(OTHER).await.unwrap();
+    let refused =
+        |error: tasker_client::Error| (error.code(), error.reason().unwrap_or_default().to_owned());
+    let nobody = "01890000-0000-7000-8000-000000000000";
+    let not_found = |what: &str| (Code::NotFound, format!("{what}_NOT_FOUND"));
+    let error = client.pause_task(nobody, &Operator::new("alice", "")).await.unwrap_err();
+    assert_eq!(refused(error), not_found("TASK"));
+    let error = client.resume_task(nobody, &Operator::new("alice", "")).await.unwrap_err();
+    assert_eq!(refused(error), not_found("TASK"));
+    let error = client.pause_template(template(""), &Operator::new("alice", "")).await.unwrap_err();
+    assert_eq!(refused(error), not_found("TEMPLATE"));
+    let error =
+        client.resume_template(template(""), &Operator::new("alice", "")).await.unwrap_err();
+    assert_eq!(refused(error), not_found("TEMPLATE"));
+    let error = client.pause_task(nobody, &Operator::new("", "")).await.unwrap_err();
+    assert_eq!(error.violations()[0].field, "operator");
+
+    let mut session = session(mesh).await;
+    let task = submit(&client, "other").await;
+    run(&mut session).await;
+    completes(&client, &task).await;
+    let ended = (Code::FailedPrecondition, "TASK_ENDED".to_owned());
+    assert_eq!(
+        refused(client.pause_task(&task, &Operator::new("alice", "")).await.unwrap_err()),
+        ended
+    );
+    assert_eq!(
+        refused(client.resume_task(&task, &Operator::new("alice", "")).await.unwrap_err()),
+        ended
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_outlives_every_process_and_holds_at_every_replica() {
+    let mesh = Mesh::setup().replicas(2).start().await;
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    client.register_template(CHAIN).await.unwrap();
+    client.register_template(OTHER).await.unwrap();
+    let of_template = submit(&client, "chain").await;
+    client.pause_template(template(""), &Operator::new("alice", "")).await.unwrap();
+    let of_task = submit(&client, "other").await;
+    client.pause_task(&of_task, &Operator::new("alice", "")).await.unwrap();
+    let replicas = || Service::ALL.into_iter().flat_map(|service| [(service, 0), (service, 1)]);
+    for (service, replica) in replicas() {
+        mesh.kill(service, replica);
+    }
+    for (service, replica) in replicas() {
+        mesh.restart(service, replica).await;
+    }
+
+    let ran = Recorder::default();
+    let mut handlers = Registry::new();
+    handlers.register_fn("any", |_| async { Ok(1) });
+    let workers: Vec<_> = mesh
+        .gateways()
+        .iter()
+        .map(|gateway| worker(gateway, &["pause"], &ran.of(&handlers)))
+        .collect();
+    for _ in 0..10 {
+        completes(&client, &submit(&client, "other").await).await;
+    }
+    until_held(&ledger, 2).await;
+    assert_eq!(ran.count(), 10, "something of what is paused has run");
+    client.resume_template(template(""), &Operator::new("alice", "")).await.unwrap();
+    completes(&client, &of_template).await;
+    client.resume_task(&of_task, &Operator::new("alice", "")).await.unwrap();
+    completes(&client, &of_task).await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    ledger.every_task_has_completed_once(12).await;
+    ledger.nothing_is_left().await;
+}

@@ -1,0 +1,37 @@
+-- Sends the steps of tasks again that no pause holds any more, and no limit: those that are ready to the ready steps,
+-- those that wait for a worker to their queue. Steps that have moved on meanwhile are forgotten.
+WITH locked AS (
+    SELECT task_id, namespace AS of_task FROM tasks WHERE task_id = ANY($1::uuid[]) AND NOT paused
+    ORDER BY task_id FOR NO KEY UPDATE
+), freed AS (
+    DELETE FROM held_steps USING locked
+    WHERE held_steps.task_id = locked.task_id AND limit_name IS NULL
+      AND CASE WHEN template_id IN (SELECT template_id FROM paused_templates) THEN false ELSE true END
+    RETURNING held_steps.*, locked.of_task
+), ready AS (
+    INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
+    SELECT clock_timestamp(),
+        jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', of_task,
+            'template_id', template_id, 'priority', priority, 'declared', declared)),
+        jsonb_build_object('traceparent', traceparent)
+    FROM freed JOIN steps USING (task_id, ordinal)
+    WHERE steps.state = 'pending' AND unmet_dependencies = 0
+    RETURNING msg_id, message, headers
+), waiting AS (
+    SELECT namespace,
+        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
+            'template_id', template_id, 'priority', priority, 'callable', callable,
+            'declared', declared))) AS messages,
+        array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
+    FROM freed JOIN steps USING (task_id, ordinal)
+    WHERE steps.state = 'enqueued'
+    GROUP BY namespace
+), queued AS MATERIALIZED (
+    SELECT namespace, count(message_id) AS messages
+    FROM waiting
+    CROSS JOIN LATERAL pgmq.send_batch('worker_' || namespace || '_queue', messages, headers) AS message_id
+    GROUP BY namespace
+)
+SELECT 'ready' AS "kind!", msg_id AS message_id, message, headers, NULL AS namespace FROM ready
+UNION ALL
+SELECT 'queued', NULL, NULL, NULL, namespace FROM queued

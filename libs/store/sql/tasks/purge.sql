@@ -1,0 +1,19 @@
+-- Forgets the contexts and results of tasks that ended long ago, in the order of their ends. The tasks
+-- and their history stay. An empty content type, which nobody can give, says that a context was purged.
+WITH mark AS MATERIALIZED (
+    SELECT ended_at, task_id FROM purged_results FOR UPDATE SKIP LOCKED
+), due AS MATERIALIZED (
+    SELECT task_search.task_id, task_search.ended_at
+    FROM mark JOIN task_search ON (task_search.ended_at, task_search.task_id) > (mark.ended_at, mark.task_id)
+    WHERE task_search.ended_at IS NOT NULL AND task_search.ended_at < now() - $1::integer * interval '1 day'
+    ORDER BY task_search.ended_at, task_search.task_id LIMIT $2
+), contexts AS (
+    UPDATE task_details SET content_type = '', context = '', metadata = NULL
+    WHERE task_id = ANY(ARRAY(SELECT task_id FROM due))
+), results AS (
+    DELETE FROM step_results WHERE task_id = ANY(ARRAY(SELECT task_id FROM due))
+), marked AS (
+    UPDATE purged_results SET ended_at = last.ended_at, task_id = last.task_id
+    FROM (SELECT ended_at, task_id FROM due ORDER BY ended_at DESC, task_id DESC LIMIT 1) AS last
+)
+SELECT count(*) AS "purged!" FROM due

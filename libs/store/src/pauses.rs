@@ -1,0 +1,190 @@
+//! Pauses: of a task, or of the dispatch of a template. Nothing new begins meanwhile; what would is held.
+
+use chrono::{DateTime, Utc};
+use tasker_domain::TaskId;
+use uuid::Uuid;
+
+use crate::{ReadyStep, Store, StoreError, TemplateName, messages::sent};
+
+/// Tasks whose held steps are let go in one transaction.
+const BATCH: i64 = 500;
+
+/// Who asks for something by hand, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByHand {
+    /// As the caller says.
+    pub operator: String,
+    /// May be empty.
+    pub reason: String,
+}
+
+/// A pause that goes on.
+#[derive(Debug, Clone)]
+pub struct Pause {
+    /// Of which template, as it was paused: all versions if it names none. `None`: of the task itself.
+    pub template: Option<TemplateName>,
+    /// Who paused it, and why.
+    pub by: ByHand,
+    /// Since when.
+    pub paused_at: DateTime<Utc>,
+}
+
+/// What was held, and is sent again.
+#[derive(Debug, Default)]
+pub struct LetGo {
+    /// Messages sent: steps that may be enqueued now.
+    pub ready: Vec<ReadyStep>,
+    /// Namespaces whose worker queue has got messages.
+    pub queued: Vec<String>,
+}
+
+impl Store {
+    /// Has no further step of a task begin. Says whether the task has ended, which cannot be paused;
+    /// `None`: there is no such task. A pause that goes on is not changed.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn pause_task(&self, task: TaskId, by: &ByHand) -> Result<Option<bool>, StoreError> {
+        let ended =
+            sqlx::query_file_scalar!("sql/pauses/pause_task.sql", task.0, by.operator, by.reason);
+        Ok(ended.fetch_optional(&self.durable).await?)
+    }
+
+    /// Lets a task go on. Says whether it has ended; `None`: there is no such task.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn resume_task(
+        &self,
+        task: TaskId,
+        by: &ByHand,
+    ) -> Result<Option<(bool, LetGo)>, StoreError> {
+        let mut tx = self.durable.begin().await?;
+        let ended =
+            sqlx::query_file_scalar!("sql/pauses/resume_task.sql", task.0, by.operator, by.reason);
+        let Some(ended) = ended.fetch_optional(&mut *tx).await? else { return Ok(None) };
+        // In a statement of its own: it sees what was held while the one before waited for the task.
+        let let_go = let_go(&mut tx, &[task.0]).await?;
+        tx.commit().await?;
+        Ok(Some((ended, let_go)))
+    }
+
+    /// Has no further step begin of a template's tasks; of all its versions if `template` names none.
+    /// Says whether there is such a template.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn pause_template(
+        &self,
+        template: &TemplateName,
+        by: &ByHand,
+    ) -> Result<bool, StoreError> {
+        let TemplateName { namespace, name, version } = template;
+        let known = sqlx::query_file_scalar!(
+            "sql/pauses/pause_template.sql",
+            namespace,
+            name,
+            version,
+            by.operator,
+            by.reason
+        );
+        Ok(known.fetch_one(&self.durable).await?)
+    }
+
+    /// Ends a pause of a template; what it held is then [let go](Self::let_go_of_template). Says whether
+    /// there is such a template.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn resume_template(
+        &self,
+        template: &TemplateName,
+        by: &ByHand,
+    ) -> Result<bool, StoreError> {
+        let TemplateName { namespace, name, version } = template;
+        let known = sqlx::query_file_scalar!(
+            "sql/pauses/resume_template.sql",
+            namespace,
+            name,
+            version,
+            by.operator,
+            by.reason
+        );
+        Ok(known.fetch_one(&self.durable).await?)
+    }
+
+    /// Lets go what pauses of a template held that are over, of some tasks after `after`. Returns the last
+    /// of these tasks; `None`: there are no more.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn let_go_of_template(
+        &self,
+        template: &TemplateName,
+        after: Uuid,
+    ) -> Result<(Option<Uuid>, LetGo), StoreError> {
+        let mut tx = self.durable.begin().await?;
+        let tasks = sqlx::query_scalar!(
+            "SELECT DISTINCT task_id FROM held_steps
+             WHERE task_id > $3 AND template_id IN (
+                SELECT template_id FROM templates WHERE namespace = $1 AND name = $2
+             )
+             ORDER BY task_id LIMIT $4",
+            template.namespace,
+            template.name,
+            after,
+            BATCH
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let let_go = let_go(&mut tx, &tasks).await?;
+        tx.commit().await?;
+        Ok((tasks.last().copied(), let_go))
+    }
+
+    /// The pauses that hold a task: its own, then those of its template.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn pauses_of(&self, task: TaskId) -> Result<Vec<Pause>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT NULL AS namespace, NULL AS name, NULL AS version, paused_by AS "paused_by!",
+                reason AS "reason!", paused_at AS "paused_at!"
+            FROM pauses WHERE task_id = $1 AND resumed_at IS NULL
+            UNION ALL
+            SELECT pauses.namespace, pauses.name, pauses.version, paused_by, reason, paused_at
+            FROM tasks JOIN templates USING (template_id)
+            JOIN pauses ON (pauses.namespace, pauses.name) = (templates.namespace, templates.name)
+            WHERE tasks.task_id = $1 AND pauses.task_id IS NULL AND resumed_at IS NULL
+              AND pauses.version IN ('', templates.version)"#,
+            task.0
+        )
+        .fetch_all(&self.relaxed)
+        .await?;
+        let pauses = rows.into_iter().map(|row| Pause {
+            template: row
+                .namespace
+                .zip(row.name)
+                .zip(row.version)
+                .map(|((namespace, name), version)| TemplateName { namespace, name, version }),
+            by: ByHand { operator: row.paused_by, reason: row.reason },
+            paused_at: row.paused_at,
+        });
+        Ok(pauses.collect())
+    }
+}
+
+async fn let_go(
+    tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
+    tasks: &[Uuid],
+) -> Result<LetGo, StoreError> {
+    let rows = sqlx::query_file!("sql/held_steps/let_go.sql", tasks).fetch_all(&mut **tx).await?;
+    let mut let_go = LetGo::default();
+    for row in rows {
+        match row.kind.as_str() {
+            "ready" => let_go.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?),
+            _ => let_go.queued.extend(row.namespace),
+        }
+    }
+    Ok(let_go)
+}
