@@ -4,15 +4,15 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use tasker_client::{
-    Client, NewTask,
-    v1::{StepState, TaskState},
+    Client, NewTask, Operator,
+    v1::{Remedy, StepState, TaskState},
 };
 use tasker_integration_tests::{Mesh, until};
 use tasker_worker::{Batches, HandlerError, Registry, StepContext};
@@ -26,6 +26,8 @@ in_both_shapes![
     as_many_workers_run_at_once_as_parallelism_allows_and_no_more,
     a_failed_worker_counts_as_done_where_the_batch_continues,
     the_first_failure_ends_a_batch_that_fails_fast,
+    workers_of_a_batch_that_are_repaired_run_no_more_at_once_than_parallelism_allows,
+    a_plan_is_run_again_and_not_settled_by_hand,
     an_isolated_failure_holds_back_what_waits_and_not_the_others,
     a_plan_goes_no_further_than_its_template_allows,
 ];
@@ -228,6 +230,73 @@ async fn the_first_failure_ends_a_batch_that_fails_fast(mesh: &Mesh) {
     let ledger = mesh.ledger().await;
     ledger.histories_hold().await;
     ledger.nothing_is_left().await;
+}
+
+async fn workers_of_a_batch_that_are_repaired_run_no_more_at_once_than_parallelism_allows(
+    mesh: &Mesh,
+) {
+    let client = mesh.client();
+    register(&client, "repaired", "parallelism: 1, failure_strategy: fail_fast").await;
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let broken = Arc::new(AtomicBool::new(true));
+    let mut handlers = handlers();
+    let (at_once, peak, fails) = (running.clone(), most.clone(), broken.clone());
+    handlers.register_fn("work", move |step: StepContext| {
+        let (at_once, peak, fails) = (at_once.clone(), peak.clone(), fails.clone());
+        async move {
+            if fails.load(Ordering::SeqCst) {
+                return Err(HandlerError::permanent("bad_row", "it cannot be read"));
+            }
+            peak.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            // Others that are let in have the time to come.
+            tokio::task::yield_now().await;
+            at_once.fetch_sub(1, Ordering::SeqCst);
+            step.cursor::<u32>()
+        }
+    });
+    let worker = mesh.worker(&["batches"], &handlers);
+    let task_id = submit(&client, "repaired", 8).await;
+    ends(&client, &task_id, TaskState::BlockedByFailures).await;
+    broken.store(false, Ordering::SeqCst);
+    let by = Operator::new("ana", "the rows are mended");
+    let repaired = client.repair_task(&task_id, Remedy::Reset, &by).await.unwrap();
+    assert_eq!(repaired.step_names.len(), 8, "{repaired:?}");
+    ends(&client, &task_id, TaskState::Complete).await;
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+    worker.stop().await;
+    let ledger = mesh.ledger().await;
+    ledger.histories_hold().await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_plan_is_run_again_and_not_settled_by_hand(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client, "settled", "parallelism: 2").await;
+    let mut handlers = handlers();
+    let broken = Arc::new(AtomicBool::new(true));
+    let fails = broken.clone();
+    handlers.register_fn("plan", move |_: StepContext| {
+        let fails = fails.clone();
+        async move {
+            if fails.load(Ordering::SeqCst) {
+                return Err(HandlerError::permanent("no_rows", "the table is locked"));
+            }
+            Ok(Batches::of([1, 2]))
+        }
+    });
+    handlers.register_fn("work", |_| async { Ok(1) });
+    let worker = mesh.worker(&["batches"], &handlers);
+    let task_id = submit(&client, "settled", 2).await;
+    ends(&client, &task_id, TaskState::BlockedByFailures).await;
+    let by = || Operator::new("ana", "");
+    let refused = client.resolve_step(&task_id, "plan", &by()).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("STEP_STANDS"), "{refused:?}");
+    broken.store(false, Ordering::SeqCst);
+    client.reset_step(&task_id, "plan", &by()).await.unwrap();
+    let task = ends(&client, &task_id, TaskState::Complete).await;
+    assert_eq!(task.steps.unwrap().total, 5);
+    worker.stop().await;
+    mesh.ledger().await.nothing_is_left().await;
 }
 
 async fn an_isolated_failure_holds_back_what_waits_and_not_the_others(mesh: &Mesh) {

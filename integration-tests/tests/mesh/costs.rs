@@ -46,7 +46,7 @@ const PLACED: Cost =
 
 /// The same, if every step waits for a worker with room.
 const QUEUED: Cost =
-    Cost { statements: 0.045, transactions: 0.045, row_writes: 21.25, wal_bytes: 4_440.0 };
+    Cost { statements: 0.045, transactions: 0.045, row_writes: 21.25, wal_bytes: 4_550.0 };
 
 /// By what part counts may differ from one run to the next. How many connections a mesh opens, each
 /// with transactions of its own, is a matter of time.

@@ -141,6 +141,16 @@ impl Template {
         validate::validate(definition, environment, digest)
     }
 
+    /// How the batch is run that a step's runs are the workers of, if it is a batch worker.
+    #[must_use]
+    pub fn batching(&self, worker: Ordinal) -> Option<Batching> {
+        let worker = self.step(worker).filter(|step| step.kind == Kind::BatchWorker)?;
+        match self.step(*worker.dependencies.first()?)?.kind {
+            Kind::Batchable(batching) => Some(batching),
+            Kind::Standard | Kind::Decision | Kind::DeferredConvergence | Kind::BatchWorker => None,
+        }
+    }
+
     /// Each step with its place, dependencies before dependants.
     pub fn ordinals(&self) -> impl Iterator<Item = (Ordinal, &Step)> {
         (0..).map(Ordinal).zip(&self.steps)

@@ -124,11 +124,18 @@ impl Store {
                   AND moved.occurred_at >= search.created_at - interval '1 hour'
             ) AS queued
             WHERE tasks.task_id = ANY($1) AND NOT is_end(tasks.state) AND steps.state = 'enqueued'
+              AND NOT tasks.paused
+              AND NOT EXISTS (
+                SELECT FROM held_steps AS held
+                WHERE (held.task_id, held.ordinal) = (steps.task_id, steps.ordinal)
+              )
               AND NOT EXISTS (
                 SELECT FROM worker_sessions
-                WHERE expires_at > now()
-                  AND coalesce(declaration.queue, tasks.namespace) = ANY(namespaces)
-                  AND declaration.callable = ANY(handlers)
+                WHERE expires_at > now() AND (
+                    -- Opened by a version that did not say.
+                    handlers = '{}'
+                    OR (coalesce(declaration.queue, tasks.namespace) = ANY(namespaces)
+                        AND declaration.callable = ANY(handlers)))
               )
             GROUP BY tasks.task_id HAVING min(queued.occurred_at) IS NOT NULL"#,
             &ids(tasks)

@@ -133,7 +133,8 @@ impl Store {
             &edges().map(|(parent, _)| parent).collect::<Vec<_>>(),
             &edges().map(|(_, child)| child).collect::<Vec<_>>(),
             &template.steps.iter().map(Step::is_plain).collect::<Vec<_>>(),
-            &template.ordinals().map(|(ordinal, _)| first.contains(&ordinal)).collect::<Vec<_>>()
+            &template.ordinals().map(|(ordinal, _)| first.contains(&ordinal)).collect::<Vec<_>>(),
+            &template.steps.iter().map(|step| step.kind.expands()).collect::<Vec<_>>()
         )
         .fetch_one(&mut *tx)
         .await?;

@@ -7,7 +7,7 @@ use prost::Message as _;
 use tasker_api::v1;
 use tasker_domain::{
     expand::{Birth, Existing, Expansion, Limits},
-    template::{Batching, FailureStrategy, Kind, Template},
+    template::{Batching, FailureStrategy, Template},
 };
 use tasker_stage::wire;
 use tasker_store::{
@@ -110,7 +110,7 @@ impl<'k> Expansions<'k> {
 
     /// Notes that a step is complete. If it is the worker of a batch, another may begin.
     pub fn end_well(&mut self, known: &Known, good: &Completion) -> Result<(), StoreError> {
-        if let Some(batching) = known.batching()? {
+        if let Some(batching) = known.template.batching(known.declared()) {
             self.leave(known, batching, &good.traceparent);
         }
         Ok(())
@@ -118,7 +118,7 @@ impl<'k> Expansions<'k> {
 
     /// Notes that a step has failed for good. Says whether that counts as done.
     pub fn end_badly(&mut self, known: &Known, traceparent: &str) -> Result<bool, StoreError> {
-        let Some(batching) = known.batching()? else { return Ok(false) };
+        let Some(batching) = known.template.batching(known.declared()) else { return Ok(false) };
         match batching.failure_strategy {
             FailureStrategy::ContinueOnFailure => {
                 self.leave(known, batching, traceparent);
@@ -167,23 +167,6 @@ impl<'k> Expansions<'k> {
         let to_admit: Vec<WorkersToAdmit> = self.to_admit.into_values().collect();
         ready.extend(settlement.admit_workers(&to_admit).await?);
         Ok(ready)
-    }
-}
-
-impl Known {
-    /// How the batch is run that the step is a worker of, if it is one.
-    fn batching(&self) -> Result<Option<Batching>, StoreError> {
-        let step = self.step()?;
-        let planner = match step.kind {
-            Kind::BatchWorker => step.dependencies.first().and_then(|it| self.template.step(*it)),
-            Kind::Standard | Kind::Decision | Kind::DeferredConvergence | Kind::Batchable(_) => {
-                None
-            }
-        };
-        Ok(planner.and_then(|planner| match planner.kind {
-            Kind::Batchable(batching) => Some(batching),
-            _ => None,
-        }))
     }
 }
 

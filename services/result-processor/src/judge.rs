@@ -2,8 +2,8 @@
 //!
 //! Pure: what judging takes has been read under the locks, and what comes of it is written in the same
 //! transaction, both by [`settle_steps`](crate::settle_steps). A further rule is a further function here,
-//! asked by [`judge`] in its turn; what the rule gives birth to is a field of [`Judgement::Complete`],
-//! which `settle_steps` hands to a statement of its own before it completes the step.
+//! asked by [`judge`] in its turn. What comes into being by a result is judged by
+//! [`expansions`](crate::expansions).
 
 use tasker_api::field;
 use tasker_domain::template::{Condition, Schema, Step, Violation};

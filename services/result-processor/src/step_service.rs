@@ -227,8 +227,11 @@ impl Steps {
     /// Whether an operator's result is what the template asks of a worker's.
     async fn fits(&self, task: TaskId, name: &str, result: &Payload) -> Result<(), Status> {
         let template = self.template_of(task).await?;
-        let declared = template.ordinals().find(|(_, step)| step.name == name);
-        match declared.map(|(_, step)| judge(step, result)) {
+        // The worker of a batch has a name of its own.
+        let row = self.database.store.step(task, name).await;
+        let row = row.map_err(|error| self.failed(&error))?;
+        let declared = row.and_then(|row| template.step(row.declared));
+        match declared.map(|step| judge(step, result)) {
             Some(Judgement::Fail { error_type, message }) => {
                 Err(Invalid::field("result", message).because(error_type).into())
             }

@@ -117,7 +117,7 @@ async fn all_is_ready_when_it_says_so_and_all_ends_at_a_signal() {
     assert_eq!(health.services.len(), 5);
     let listed: Vec<Template> =
         client.list_templates(ListTemplatesRequest::default()).try_collect().await.unwrap();
-    assert_eq!(listed.len(), 5);
+    assert_eq!(listed.len(), 7);
     assert!(postgres_runs(home.path()));
 
     mesh.signal(Signal::SIGTERM);

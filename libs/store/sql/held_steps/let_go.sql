@@ -1,5 +1,5 @@
--- Sends the steps of tasks again that no pause holds any more, and no limit: those that are ready to the ready steps,
--- those that wait for a worker to their queue. Steps that have moved on meanwhile are forgotten.
+-- Sends the steps of tasks again that no pause holds any more, and no limit: those that are ready to the
+-- ready steps, those that wait for a worker to their queue. Steps that have moved on meanwhile are forgotten.
 WITH locked AS (
     SELECT task_id, namespace AS of_task FROM tasks WHERE task_id = ANY($1::uuid[]) AND NOT paused
     ORDER BY task_id FOR NO KEY UPDATE

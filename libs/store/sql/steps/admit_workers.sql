@@ -1,6 +1,6 @@
 -- Gives workers of batches the places that others leave. Runs in the transaction that takes the results of
 -- those, before they are taken. The caller has locked the tasks, and names each batch once.
--- Returns the messages sent.
+-- Returns the messages sent. Their tasks are counted anew by the caller, if they are not here.
 WITH worker AS MATERIALIZED (
     SELECT batch.*, steps.ordinal, waits,
         count(*) FILTER (WHERE waits) OVER (of_batch ORDER BY steps.ordinal) AS turn,
@@ -30,6 +30,6 @@ WITH worker AS MATERIALIZED (
 ), counted AS (
     UPDATE tasks SET ready = ready + change.steps
     FROM (SELECT task_id, count(*)::integer AS steps FROM admitted GROUP BY task_id) AS change
-    WHERE tasks.task_id = change.task_id
+    WHERE tasks.task_id = change.task_id AND $7
 )
 SELECT msg_id AS "message_id!", message AS "message!", headers FROM ready

@@ -4,7 +4,7 @@
 -- The caller holds the tasks, names each once, and has them go on. Returns what became of each item, and
 -- the steps that moved, with the deliveries that workers have lost.
 WITH item AS MATERIALIZED (
-    SELECT item.*, tasks.state AS task_state, CASE tasks.state
+    SELECT item.*, tasks.template_id, tasks.state AS task_state, CASE tasks.state
         WHEN 'error' THEN task_state_after(tasks.state, 'Reset')
         -- The finalizer's turn: it finds what is repaired before it comes.
         WHEN 'evaluating_results' THEN tasks.state
@@ -47,6 +47,11 @@ WITH item AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT CASE
         -- Others wait for its end, to have its place; or have gone on without it.
         WHEN chosen AND declared IS NOT NULL AND NOT reopened AND NOT failed THEN NULL
+        -- What would come into being by its result nobody has said.
+        WHEN chosen AND event <> 'ResetForRetry' AND (
+            SELECT expands FROM template_steps AS declaration
+            WHERE (declaration.template_id, declaration.ordinal) = (item.template_id, steps.ordinal)
+        ) THEN NULL
         WHEN chosen AND reopened AND event = 'ResetForRetry' THEN ARRAY['Reopen']::step_event[]
         WHEN chosen AND reopened THEN ARRAY['Reopen', event]::step_event[]
         WHEN chosen THEN ARRAY[event]
@@ -66,7 +71,12 @@ WITH item AS MATERIALIZED (
 ), moved AS (
     UPDATE steps
     SET state = judged.state, delivery_id = NULL, retry_at = NULL,
-        attempt = CASE WHEN chosen AND event = 'ResetForRetry' THEN 0 ELSE steps.attempt END
+        attempt = CASE WHEN chosen AND event = 'ResetForRetry' THEN 0 ELSE steps.attempt END,
+        -- The worker of a batch waits for a place among the others.
+        unmet_dependencies = CASE
+            WHEN chosen AND event = 'ResetForRetry' AND declared IS NOT NULL THEN 1
+            ELSE unmet_dependencies
+        END
     FROM judged
     WHERE (steps.task_id, steps.ordinal) = (judged.task_id, judged.ordinal)
       AND verdict = 'repaired' AND path IS NOT NULL

@@ -20,7 +20,9 @@ WITH taken AS (
     INSERT INTO held_steps (task_id, ordinal, hold, template_id, namespace, priority, callable, traceparent)
     SELECT task_id, ordinal, hold, template_id, $11, priority, callable, traceparent
     FROM locked WHERE hold IS NOT NULL
-    ON CONFLICT (task_id, ordinal) DO UPDATE SET hold = EXCLUDED.hold, held_at = EXCLUDED.held_at
+    ON CONFLICT (task_id, ordinal) DO UPDATE
+    SET hold = EXCLUDED.hold, held_at = EXCLUDED.held_at, limit_name = NULL, limit_value = NULL,
+        limit_values = NULL
 ), moved AS (
     UPDATE steps
     SET state = step_state_after(steps.state, 'Start'), attempt = attempt + 1,

@@ -28,6 +28,9 @@ WITH item AS MATERIALIZED (
     DELETE FROM leases USING ended
     WHERE leases.task_id = ANY($1) AND leases.task_id = ended.task_id
     RETURNING leases.task_id, leases.delivery_id
+), let_go AS (
+    DELETE FROM held_steps USING ended
+    WHERE held_steps.task_id = ANY($1) AND held_steps.task_id = ended.task_id
 ), task_history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor, reason)
     SELECT task_id, ARRAY[event], state, actor, reason FROM ended

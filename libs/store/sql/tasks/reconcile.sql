@@ -57,7 +57,12 @@ WITH open AS MATERIALIZED (
     SELECT clock_timestamp(),
         jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'delivery_id', accepted_delivery_id,
             'attempt', attempt, 'failed', state = 'enqueued_as_error_for_orchestration',
-            'error_type', coalesce(error_type, ''), 'retryable', coalesce(retryable, false)),
+            'error_type', coalesce(error_type, ''), 'retryable', coalesce(retryable, false),
+            'at_once', coalesce(error_type IN ('LEASE_EXPIRED', 'STEP_TIMED_OUT'), false),
+            'says', EXISTS (
+                SELECT FROM step_expansions AS said
+                WHERE (said.task_id, said.ordinal) = (open_steps.task_id, open_steps.ordinal) AND NOT taken
+            )),
         jsonb_build_object('traceparent', traceparent)
     FROM open_steps LEFT JOIN task_details USING (task_id) JOIN step_results USING (task_id, ordinal, attempt)
     WHERE state IN ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')

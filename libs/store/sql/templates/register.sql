@@ -8,14 +8,14 @@ WITH registered AS (
     RETURNING template_id
 ), steps AS (
     INSERT INTO template_steps (template_id, ordinal, name, callable, queue, max_attempts, dependencies,
-        plain, first)
+        plain, first, expands)
     SELECT template_id, ordinal, name, callable, nullif(queue, $2), max_attempts, dependencies, plain,
-        first
+        first, expands
     FROM registered
     CROSS JOIN unnest(
         $11::integer[], $12::text[], $13::text[], $14::text[], $15::integer[], $16::integer[], $19::boolean[],
-        $20::boolean[]
-    ) AS step (ordinal, name, callable, queue, max_attempts, dependencies, plain, first)
+        $20::boolean[], $21::boolean[]
+    ) AS step (ordinal, name, callable, queue, max_attempts, dependencies, plain, first, expands)
 ), dependencies AS (
     INSERT INTO template_dependencies (template_id, parent, child)
     SELECT template_id, parent, child

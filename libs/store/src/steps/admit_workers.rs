@@ -1,5 +1,6 @@
 //! Workers of batches get the places that others leave.
 
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{ReadyStep, Settlement, StoreError, messages::sent};
@@ -34,20 +35,28 @@ impl Settlement {
         if batches.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query_file!(
-            "sql/steps/admit_workers.sql",
-            &batches.iter().map(|batch| batch.task_id).collect::<Vec<_>>(),
-            &batches.iter().map(|batch| batch.declared).collect::<Vec<_>>(),
-            &batches.iter().map(|batch| batch.first).collect::<Vec<_>>(),
-            &batches.iter().map(|batch| batch.parallelism).collect::<Vec<_>>(),
-            &batches.iter().map(|batch| batch.leaving).collect::<Vec<_>>(),
-            &batches.iter().map(|batch| batch.traceparent.clone()).collect::<Vec<_>>()
-        )
-        .fetch_all(&mut *self.transaction)
-        .await?;
-        let ready = rows.into_iter();
-        ready
-            .map(|row| sent(Some(row.message_id), Some(row.message), row.headers.as_ref()))
-            .collect()
+        admit_workers(&mut self.transaction, batches, true).await
     }
+}
+
+/// The same, in any transaction that holds the tasks. `counted`: nobody counts them anew after it.
+pub(crate) async fn admit_workers(
+    connection: &mut PgConnection,
+    batches: &[WorkersToAdmit],
+    counted: bool,
+) -> Result<Vec<ReadyStep>, StoreError> {
+    let rows = sqlx::query_file!(
+        "sql/steps/admit_workers.sql",
+        &batches.iter().map(|batch| batch.task_id).collect::<Vec<_>>(),
+        &batches.iter().map(|batch| batch.declared).collect::<Vec<_>>(),
+        &batches.iter().map(|batch| batch.first).collect::<Vec<_>>(),
+        &batches.iter().map(|batch| batch.parallelism).collect::<Vec<_>>(),
+        &batches.iter().map(|batch| batch.leaving).collect::<Vec<_>>(),
+        &batches.iter().map(|batch| batch.traceparent.clone()).collect::<Vec<_>>(),
+        counted
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let ready = rows.into_iter();
+    ready.map(|row| sent(Some(row.message_id), Some(row.message), row.headers.as_ref())).collect()
 }

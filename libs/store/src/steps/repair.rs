@@ -1,14 +1,15 @@
 //! Steps are repaired by hand, and their tasks go on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 use sqlx::{Postgres, Transaction};
-use tasker_domain::{StepEvent, StepState, TaskId, TaskState};
+use tasker_domain::{Ordinal, StepEvent, StepState, TaskId, TaskState, TemplateId};
 use uuid::Uuid;
 
 use crate::{
-    Finalization, Payload, ReadyStep, Store, StoreError, messages::sent, tasks::end::said,
+    Finalization, Payload, ReadyStep, Store, StoreError, WorkersToAdmit, messages::sent,
+    steps::admit_workers::admit_workers, tasks::end::said,
 };
 
 /// What to repair in a task.
@@ -114,6 +115,14 @@ struct Steps {
 }
 
 impl Steps {
+    /// Takes out what messages were sent of.
+    fn remove(&mut self, sent: &[ReadyStep]) {
+        let sent: HashSet<(Uuid, i32)> =
+            sent.iter().map(|step| (step.task_id, step.ordinal)).collect();
+        let steps = self.task_ids.iter().copied().zip(self.ordinals.iter().copied());
+        (self.task_ids, self.ordinals) = steps.filter(|step| !sent.contains(step)).unzip();
+    }
+
     fn add(&mut self, task_id: Uuid, ordinal: i32) {
         self.task_ids.push(task_id);
         self.ordinals.push(ordinal);
@@ -135,9 +144,54 @@ impl Store {
         };
         let mut touched = repair(&mut tx, items, &mut repaired).await?;
         unlock(&mut tx, &mut touched).await?;
+        self.readmit(&mut tx, &mut touched, &mut repaired).await?;
         resume(&mut tx, items, &touched, &mut repaired).await?;
         tx.commit().await?;
         Ok(repaired)
+    }
+}
+
+impl Store {
+    /// Gives free places in batches to the workers that wait for them, the repaired ones among them.
+    async fn readmit(
+        &self,
+        tx: &mut Transaction<'static, Postgres>,
+        touched: &mut Touched,
+        repaired: &mut Repaired,
+    ) -> Result<(), StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT DISTINCT task_id AS "task_id!", template_id AS "template_id!", declared AS "declared!",
+                traceparent AS "traceparent?"
+            FROM unnest($1::uuid[], $2::integer[]) AS moved (task_id, ordinal)
+            JOIN steps USING (task_id, ordinal)
+            JOIN tasks USING (task_id)
+            LEFT JOIN task_details USING (task_id)
+            WHERE declared IS NOT NULL"#,
+            &touched.moved.task_ids,
+            &touched.moved.ordinals
+        )
+        .fetch_all(&mut **tx)
+        .await?;
+        let mut batches = Vec::with_capacity(rows.len());
+        for row in rows {
+            let template = self.template(TemplateId(row.template_id)).await?;
+            let Some(batching) = template.batching(Ordinal(row.declared)) else { continue };
+            batches.push(WorkersToAdmit {
+                task_id: row.task_id,
+                declared: row.declared,
+                first: i32::try_from(template.steps.len()).expect("a template's size is bounded"),
+                parallelism: batching.parallelism.cast_signed(),
+                leaving: 0,
+                traceparent: row.traceparent.unwrap_or_default(),
+            });
+        }
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let ready = admit_workers(tx, &batches, false).await?;
+        touched.moved.remove(&ready);
+        repaired.ready.extend(ready);
+        Ok(())
     }
 }
 
