@@ -7,7 +7,7 @@ use std::{
 
 use tasker_trace::TraceContext;
 use tokio::time::{Instant, sleep_until};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::Span;
 
 use crate::{back_off::FullJitter, error::Error};
@@ -54,6 +54,9 @@ impl Calls {
     }
 
     /// Calls until there is an answer, a failure that does not pass, or no time left.
+    ///
+    /// A try that the deadline cut off says nothing that its caller does not know: the reason the
+    /// mesh gave for the try before it is returned, if there was one.
     pub(crate) async fn call<M, R, F>(
         &self,
         deadline: Instant,
@@ -65,6 +68,7 @@ impl Calls {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let mut back_off = self.back_off();
+        let mut reason = None;
         loop {
             let mut request = traced(message.clone());
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -72,10 +76,14 @@ impl Calls {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => Error::from(status),
             };
+            if error.code() == Code::DeadlineExceeded {
+                return Err(reason.unwrap_or(error));
+            }
             let again = self.next_try(&error, &mut back_off);
             if !error.is_transient() || again >= deadline {
                 return Err(error);
             }
+            reason = Some(error);
             sleep_until(again).await;
         }
     }

@@ -79,15 +79,27 @@ async fn a_refusal_is_not_tried_again_and_tells_reason_and_fields() {
 }
 
 #[tokio::test]
-async fn second_tries_end_at_the_deadline() {
+async fn second_tries_end_at_the_deadline_with_the_reason_of_the_mesh() {
     let away = || Err(Status::unavailable("away"));
     let (_fake, client) = mesh(Script {
         creates: std::iter::repeat_with(away).take(1000).collect(),
         ..Script::default()
     })
     .await;
-    let deadline = Duration::from_millis(100);
+    let deadline = Duration::from_millis(300);
     let client = client.with_retry_policy(RetryPolicy { deadline, ..RetryPolicy::default() });
+    let error = client.create_task(NewTask::of("a", "b")).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_try_cut_off_by_the_deadline_does_not_hide_the_reason_of_the_one_before() {
+    let (_fake, client) = mesh(Script {
+        creates: [Err(Status::unavailable("away")), Err(Status::deadline_exceeded("cut off"))]
+            .into(),
+        ..Script::default()
+    })
+    .await;
     let error = client.create_task(NewTask::of("a", "b")).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
 }
