@@ -60,10 +60,15 @@ impl Store {
         let durable = PgConnectOptions::from_str(&options.url)?
             .application_name(&options.application_name)
             // Planned once: with a plan for each call, planning is most of what a statement costs. And a
-            // plan made while a table was small must not scan it when it has grown.
+            // plan made while a table was small must not scan it when it has grown: neither in its own
+            // order nor in that of an index, which a merge does, and which costs no more than a few
+            // look-ups if a page is what costs. What moves is in memory: rows are what costs.
             // No statement may hold its locks for ever.
             .options([
                 ("enable_seqscan", "off"),
+                ("enable_mergejoin", "off"),
+                ("seq_page_cost", "0.01"),
+                ("random_page_cost", "0.01"),
                 ("jit", "off"),
                 ("plan_cache_mode", "force_generic_plan"),
                 ("client_min_messages", "warning"),
@@ -112,3 +117,6 @@ impl Store {
         self.relaxed.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

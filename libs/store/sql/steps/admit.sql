@@ -10,6 +10,7 @@ WITH locked AS (
     FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::bigint[])
         AS item (task_id, ordinal, delivery_id, session_id, timeout_ms)
     JOIN tasks USING (task_id)
+    WHERE tasks.task_id = ANY($1)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
 ), moved AS (
     UPDATE steps
@@ -24,25 +25,30 @@ WITH locked AS (
     INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
     SELECT task_id, ordinal, delivery_id, session_id, now() + timeout_ms * interval '1 ms' FROM moved
 ), freed AS (
+    -- By an array, here and below: a join believes that there are none, and looks at all for each step.
     DELETE FROM held_steps USING locked
-    WHERE (held_steps.task_id, held_steps.ordinal) = (locked.task_id, locked.ordinal)
+    WHERE held_steps.task_id = ANY($1)
+      AND (held_steps.task_id, held_steps.ordinal) = (locked.task_id, locked.ordinal)
       AND locked.hold IS NULL
 ), paused AS (
     UPDATE held_steps SET hold = locked.hold, limit_name = NULL, limit_value = NULL, limit_values = NULL
     FROM locked
-    WHERE (held_steps.task_id, held_steps.ordinal) = (locked.task_id, locked.ordinal)
+    WHERE held_steps.task_id = ANY($1)
+      AND (held_steps.task_id, held_steps.ordinal) = (locked.task_id, locked.ordinal)
       AND locked.hold IS NOT NULL
 ), refused AS (
     UPDATE held_steps SET limit_name = other.name, limit_value = other.value
     FROM unnest($6::uuid[], $7::integer[], $8::text[], $9::text[])
         AS other (task_id, ordinal, name, value)
-    WHERE (held_steps.task_id, held_steps.ordinal) = (other.task_id, other.ordinal)
+    WHERE held_steps.task_id = ANY($6)
+      AND (held_steps.task_id, held_steps.ordinal) = (other.task_id, other.ordinal)
       AND held_steps.limit_name IS NOT NULL
 ), outdated AS (
     -- Of an attempt with the same number before the step was reset.
     UPDATE limit_grants SET attempt = 0
     FROM moved
-    WHERE (limit_grants.task_id, limit_grants.ordinal) = (moved.task_id, moved.ordinal)
+    WHERE limit_grants.task_id = ANY($1)
+      AND (limit_grants.task_id, limit_grants.ordinal) = (moved.task_id, moved.ordinal)
       AND limit_grants.attempt = moved.attempt
 ), granted AS (
     INSERT INTO limit_grants (namespace, limit_name, limit_value, task_id, ordinal, attempt,

@@ -14,11 +14,15 @@ WITH item AS MATERIALIZED (
         places, position
     )
 ), taken AS (
-    DELETE FROM pgmq.q_orchestration_step_results AS message
-    USING item WHERE message.msg_id = item.message_id AND ($12 OR coalesce((
-        SELECT plain FROM steps WHERE (steps.task_id, steps.ordinal) = (item.task_id, item.ordinal)
-    ), true))
-    RETURNING message.msg_id
+    -- By an array: a join believes that the queue is empty, and reads it whole.
+    DELETE FROM pgmq.q_orchestration_step_results
+    WHERE msg_id = ANY(ARRAY(
+        SELECT message_id FROM item
+        WHERE message_id IS NOT NULL AND ($12 OR coalesce((
+            SELECT plain FROM steps WHERE (steps.task_id, steps.ordinal) = (item.task_id, item.ordinal)
+        ), true))
+    ))
+    RETURNING msg_id
 ), judged AS (
     -- Judged under the locks. The delivery is the fence: a worker presumed lost comes with an old one.
     SELECT item.*, tasks.template_id, CASE
@@ -62,10 +66,11 @@ WITH item AS MATERIALIZED (
         metadata = EXCLUDED.metadata, error_type = NULL, error_message = NULL, retryable = NULL,
         recorded_at = EXCLUDED.recorded_at
 ), freed AS (
-    -- By an array: a join believes that the table is empty, and reads it whole for each step.
+    -- By an array, and within CASE in a hash: a join believes that there are no leases, and looks at all
+    -- of them for each step.
     DELETE FROM leases
     WHERE task_id = ANY(ARRAY(SELECT task_id FROM completed))
-      AND (task_id, ordinal) IN (SELECT task_id, ordinal FROM completed)
+      AND CASE WHEN (task_id, ordinal) IN (SELECT task_id, ordinal FROM completed) THEN true END
 ), met AS (
     -- Counted first: an UPDATE that joins a child to two parents would take off only one.
     SELECT task_id, child, count(*)::integer AS parents, max(traceparent) AS traceparent,

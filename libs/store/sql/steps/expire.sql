@@ -13,7 +13,8 @@ WITH locked AS (
 ), freed AS (
     -- Looked at again: a worker that came back meanwhile, in this session or another, keeps its lease.
     DELETE FROM leases USING locked
-    WHERE (leases.task_id, leases.ordinal) = (locked.task_id, locked.ordinal)
+    WHERE leases.task_id = ANY($1)
+      AND (leases.task_id, leases.ordinal) = (locked.task_id, locked.ordinal)
       AND leases.delivery_id = locked.delivery_id
       AND (locked.session_id IS NULL OR (
         leases.session_id = locked.session_id AND NOT EXISTS (

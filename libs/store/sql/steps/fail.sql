@@ -14,11 +14,15 @@ WITH item AS MATERIALIZED (
         passed_over, position
     )
 ), taken AS (
-    DELETE FROM pgmq.q_orchestration_step_results AS message
-    USING item WHERE message.msg_id = item.message_id AND ($12 OR coalesce((
-        SELECT plain FROM steps WHERE (steps.task_id, steps.ordinal) = (item.task_id, item.ordinal)
-    ), true))
-    RETURNING message.msg_id
+    -- By an array: a join believes that the queue is empty, and reads it whole.
+    DELETE FROM pgmq.q_orchestration_step_results
+    WHERE msg_id = ANY(ARRAY(
+        SELECT message_id FROM item
+        WHERE message_id IS NOT NULL AND ($12 OR coalesce((
+            SELECT plain FROM steps WHERE (steps.task_id, steps.ordinal) = (item.task_id, item.ordinal)
+        ), true))
+    ))
+    RETURNING msg_id
 ), judged AS (
     SELECT item.*, CASE
         WHEN NOT (plain OR $12) THEN 'not_plain'
@@ -64,10 +68,11 @@ WITH item AS MATERIALIZED (
         error_type = EXCLUDED.error_type, error_message = EXCLUDED.error_message,
         retryable = EXCLUDED.retryable, recorded_at = EXCLUDED.recorded_at
 ), freed AS (
-    -- By an array: a join believes that the table is empty, and reads it whole for each step.
+    -- By an array, and within CASE in a hash: a join believes that there are no leases, and looks at all
+    -- of them for each step.
     DELETE FROM leases
     WHERE task_id = ANY(ARRAY(SELECT task_id FROM failed))
-      AND (task_id, ordinal) IN (SELECT task_id, ordinal FROM failed)
+      AND CASE WHEN (task_id, ordinal) IN (SELECT task_id, ordinal FROM failed) THEN true END
 ), change AS (
     SELECT task_id, count(*)::integer AS steps, sum(again::integer)::integer AS again,
         sum(passed_over::integer)::integer AS passed_over,

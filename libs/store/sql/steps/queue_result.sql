@@ -31,7 +31,7 @@ WITH judged AS (
     RETURNING judged.*, steps.attempt, steps.state
 ), freed AS (
     DELETE FROM leases USING moved
-    WHERE (leases.task_id, leases.ordinal) = (moved.task_id, moved.ordinal)
+    WHERE leases.task_id = ANY($1) AND (leases.task_id, leases.ordinal) = (moved.task_id, moved.ordinal)
 ), recorded AS (
     INSERT INTO step_results (task_id, ordinal, attempt, content_type, data, metadata,
         error_type, error_message, retryable)

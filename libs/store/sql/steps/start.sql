@@ -2,11 +2,11 @@
 -- A message whose step does not wait any more is taken all the same: nothing is left to do.
 WITH taken AS (
     SELECT item.*
-    FROM pgmq.delete($1::text, $2::bigint[]) AS message_id
-    JOIN unnest($2::bigint[], $3::uuid[], $4::integer[], $5::uuid[], $6::uuid[], $7::bigint[],
+    FROM unnest($2::bigint[], $3::uuid[], $4::integer[], $5::uuid[], $6::uuid[], $7::bigint[],
             $9::text[], $10::text[])
         AS item (message_id, task_id, ordinal, delivery_id, session_id, timeout_ms, callable, traceparent)
-        USING (message_id)
+    -- Within CASE it is looked up in a hash, and not joined.
+    WHERE CASE WHEN message_id IN (SELECT pgmq.delete($1::text, $2::bigint[])) THEN true END
 ), locked AS (
     -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
     -- Its steps are not joined here: through the task, each would be looked for among all of them.

@@ -27,10 +27,11 @@ WITH judged AS (
       AND judged.verdict = 'committed'
     RETURNING judged.*, steps.declared, steps.attempt, steps.state
 ), freed AS (
-    -- By an array: a join believes that the table is empty, and reads it whole for each step.
+    -- By an array, and within CASE in a hash: a join believes that there are no leases, and looks at all
+    -- of them for each step.
     DELETE FROM leases
     WHERE task_id = ANY(ARRAY(SELECT task_id FROM moved))
-      AND (task_id, ordinal) IN (SELECT task_id, ordinal FROM moved)
+      AND CASE WHEN (task_id, ordinal) IN (SELECT task_id, ordinal FROM moved) THEN true END
 ), saved AS (
     INSERT INTO step_checkpoints (task_id, ordinal, attempt, checkpoint)
     SELECT task_id, ordinal, attempt + 1, checkpoint FROM moved WHERE checkpoint IS NOT NULL
