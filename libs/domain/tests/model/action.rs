@@ -22,6 +22,14 @@ pub(crate) enum Action {
     Retry { step: usize },
     /// A finalization is worked off.
     Finalize,
+    /// A held step is looked at by those who keep the limit: it begins at this worker, if it may.
+    Admit { step: usize, worker: usize },
+    /// Two replicas do that at the same time, in a twin.
+    AdmitTogether { steps: [usize; 2], worker: usize },
+    /// Somebody has nothing new begin.
+    Pause,
+    /// Somebody lets it go on.
+    Resume,
     /// A lease whose session has expired ends.
     Expire { delivery: Delivery },
     /// A worker that has connected again keeps its lease.

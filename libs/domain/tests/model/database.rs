@@ -12,12 +12,29 @@ pub(crate) struct Database {
     /// By ordinal; those that no decision has chosen are not there.
     pub(crate) steps: Vec<Option<Step>>,
     pub(crate) leases: BTreeMap<usize, Lease>,
+    /// Whether nothing new may begin.
+    pub(crate) paused: bool,
+    /// Steps whose message was taken, and that may not begin.
+    pub(crate) held: BTreeMap<usize, Hold>,
+    /// Attempts that have begun under the limit, with how often each has.
+    pub(crate) grants: BTreeMap<(usize, u8), u8>,
     /// In all queues together, each with how often it is there.
     messages: BTreeMap<Message, u8>,
     /// By step, how many deliveries have had an id. Services make them: no crash sets them back.
     pub(crate) minted: Vec<u8>,
     /// What became of each delivery. Nothing reads it but the promises.
     pub(crate) fates: BTreeMap<Delivery, Fate>,
+    /// Whether something has begun while it was paused. Nothing reads it but a promise.
+    pub(crate) began_while_paused: bool,
+}
+
+/// Why a step may not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Hold {
+    /// Its task is paused.
+    Pause,
+    /// Its limit has no slot for it, or nobody has looked yet.
+    Limit,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -96,9 +113,13 @@ impl Database {
             counts: StepCounts::default(),
             steps: vec![None; steps],
             leases: BTreeMap::new(),
+            paused: false,
+            held: BTreeMap::new(),
+            grants: BTreeMap::new(),
             messages: BTreeMap::new(),
             minted: vec![0; steps],
             fates: BTreeMap::new(),
+            began_while_paused: false,
         }
     }
 
@@ -182,6 +203,7 @@ impl Database {
         let started = self.move_step(step, StepEvent::Start);
         started.attempt += 1;
         started.delivery = Some(delivery);
+        self.began_while_paused |= self.paused;
         let other = self.leases.insert(step, Lease { delivery, session });
         assert_eq!(other, None, "a step has one lease");
         self.fates.insert(delivery, Fate::Held);

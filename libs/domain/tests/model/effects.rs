@@ -20,7 +20,7 @@ impl LifeCycle {
         match action {
             Action::Enqueue { step, worker } => {
                 let place = worker.map(|worker| world.session(worker));
-                world.commit(Relaxed, |database| statements::enqueue(database, step, place));
+                world.commit(Relaxed, |database| statements::enqueue(database, rules, step, place));
             }
             Action::Start { step, worker } => {
                 let session = world.session(worker);
@@ -49,6 +49,29 @@ impl LifeCycle {
             }
             Action::Expire { delivery } => {
                 world.commit(Durable, |database| statements::expire(database, rules, delivery));
+            }
+            Action::Admit { step, worker } => {
+                let session = world.session(worker);
+                world.commit(Relaxed, |database| {
+                    let has_room = statements::has_room(database, rules);
+                    statements::admit(database, rules, step, session, has_room);
+                });
+            }
+            Action::AdmitTogether { steps, worker } => {
+                let session = world.session(worker);
+                world.commit(Relaxed, |database| {
+                    let has_room = statements::has_room(database, rules);
+                    for step in steps {
+                        statements::admit(database, rules, step, session, has_room);
+                    }
+                });
+            }
+            Action::Pause => {
+                world.pauses -= 1;
+                world.commit(Durable, statements::pause);
+            }
+            Action::Resume => {
+                world.commit(Durable, |database| statements::resume(database, rules));
             }
             Action::Adopt { delivery } => self.adopt(world, delivery),
             Action::TakeStrayBack { delivery } => {

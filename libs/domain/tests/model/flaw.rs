@@ -19,4 +19,22 @@ pub(crate) enum Flaw {
     ReopensWhatIsSpent,
     /// Deliveries are numbered by the database, which a crash sets back.
     CountedDeliveries,
+    /// A result brings its child a place though the task is paused.
+    PlacesPassThePause,
+    /// A resume does not send again what the pause held.
+    ResumesAlone,
+    /// Replicas judge what is in use of the limit before they have its lock.
+    JudgesBeforeTheLock,
+    /// A step that goes back to its queue leaves its slot.
+    SlotsEndWithTheRelease,
+    /// A slot is given back by the statement that takes its step's result, and not counted.
+    SlotsAreGivenBack,
+    /// A worker that fails for good keeps its place in the batch.
+    FailuresKeepTheirPlace,
+    /// A worker that is to be tried again leaves its place, and does not ask for another.
+    RetriesLeaveTheirPlace,
+    /// A batch that fails fast gives the failed worker's place to the next, as others do.
+    GoesOnAfterAFailure,
+    /// A worker that an operator resets begins at once, wherever the others are.
+    RepairsAskForNoPlace,
 }

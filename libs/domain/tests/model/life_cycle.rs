@@ -5,8 +5,9 @@ use tasker_domain::StepState;
 
 use crate::{
     action::{Action, Way},
-    database::{Lease, Message, Outcome},
+    database::{Hold, Lease, Message, Outcome},
     fault::{Fault, Intervention},
+    flaw::Flaw,
     promises,
     statements::{self, Rules},
     world::World,
@@ -19,6 +20,7 @@ pub(crate) struct LifeCycle {
     pub(crate) workers: usize,
     pub(crate) faults: u8,
     pub(crate) interventions: u8,
+    pub(crate) pauses: u8,
 }
 
 impl Model for LifeCycle {
@@ -35,6 +37,7 @@ impl Model for LifeCycle {
             uncounted: [].into(),
             faults: self.faults,
             interventions: self.interventions,
+            pauses: self.pauses,
             messages_were_lost: false,
         }]
     }
@@ -46,6 +49,9 @@ impl Model for LifeCycle {
             actions.extend(faults.into_iter().map(Action::Suffer));
             let answers: Vec<_> = self.answers(world, true).collect();
             actions.extend(answers);
+        }
+        if world.pauses > 0 && !world.database.paused && !world.database.task.is_end() {
+            actions.push(Action::Pause);
         }
         if world.interventions > 0 {
             actions.extend(self.interventions(world).into_iter().map(Action::Intervene));
@@ -104,10 +110,36 @@ impl LifeCycle {
         if world.flushed.is_some() {
             actions.push(Action::Flush);
         }
-        if !statements::forgotten(database).is_empty() {
+        self.held(world, actions);
+        if !statements::forgotten(database).is_empty()
+            || statements::held_wrongly(database).next().is_some()
+        {
             actions.push(Action::Reconcile);
         }
         actions.extend(world.uncounted.iter().map(|parent| Action::CountDown { parent: *parent }));
+    }
+
+    /// What becomes of steps that are held. Whoever pauses a task lets it go on some time.
+    fn held(&self, world: &World, actions: &mut Vec<Action>) {
+        let database = &world.database;
+        if database.paused && !database.task.is_end() {
+            actions.push(Action::Resume);
+        }
+        let by_limit = || database.held.iter().filter(|(_, hold)| **hold == Hold::Limit);
+        if !statements::has_room(database, &self.rules) {
+            return;
+        }
+        let workers = || 0..self.workers;
+        for step in by_limit().map(|(step, _)| *step) {
+            actions.extend(workers().map(|worker| Action::Admit { step, worker }));
+        }
+        let steps: Vec<usize> = by_limit().map(|(step, _)| *step).collect();
+        if self.rules.flaw == Some(Flaw::JudgesBeforeTheLock)
+            && let [one, other] = steps[..]
+        {
+            let together = |worker| Action::AdmitTogether { steps: [one, other], worker };
+            actions.extend(workers().map(together));
+        }
     }
 
     /// What workers may answer for what they have in hand.

@@ -24,6 +24,11 @@ pub(crate) const ATTEMPTS: &str = "every attempt is counted, and there are no mo
 pub(crate) const OUTBOX: &str = "a state and its message change in one commit";
 pub(crate) const LEASES: &str = "a step in progress is held under its delivery, and no other is";
 pub(crate) const ONE_HOLDER: &str = "a delivery is at one worker";
+pub(crate) const PAUSES: &str = "nothing begins of what is paused";
+pub(crate) const LIMITS: &str = "no more steps run than the limit says";
+pub(crate) const PLACES: &str = "no more workers of a batch have a place than may";
+pub(crate) const PLACES_ARE_USED: &str = "no worker of a batch waits while a place is free";
+pub(crate) const FAILS_FAST: &str = "of a batch that fails fast, nobody begins after a failure";
 
 type Promise = Property<LifeCycle>;
 
@@ -77,6 +82,22 @@ pub(crate) fn all() -> Vec<Promise> {
                 world.hands.iter().map(|(delivery, _)| delivery).collect();
             deliveries.len() == world.hands.len()
         }),
+        Promise::always(PAUSES, |_, world| !world.database.began_while_paused),
+        Promise::always(LIMITS, |model, world| {
+            model.rules.limit.is_none_or(|most| running(&world.database) <= most)
+        }),
+        Promise::always(PLACES, |model, world| {
+            parallelism(model).is_none_or(|most| placed(model, &world.database) <= most)
+        }),
+        Promise::always(PLACES_ARE_USED, |model, world| {
+            let database = &world.database;
+            let waits = model.rules.graph.workers().any(|it| statements::waits(database, it));
+            !waits || parallelism(model) == Some(placed(model, database))
+        }),
+        Promise::always(FAILS_FAST, |model, world| {
+            // An operator may have brought back the one that had failed, or the other.
+            world.interventions < model.interventions || fails_fast(model, &world.database)
+        }),
         Promise::sometimes("a task completes", |_, world| {
             world.database.task == TaskState::Complete
         }),
@@ -103,7 +124,36 @@ fn rests(database: &Database) -> bool {
         }
         task => task.is_end(),
     };
-    at_rest && database.messages().next().is_none() && database.leases.is_empty()
+    at_rest
+        && database.messages().next().is_none()
+        && database.leases.is_empty()
+        && database.held.is_empty()
+}
+
+fn running(database: &Database) -> usize {
+    states(database).filter(|state| *state == StepState::InProgress).count()
+}
+
+fn parallelism(model: &LifeCycle) -> Option<usize> {
+    let graph = &model.rules.graph;
+    graph.workers().find_map(|worker| graph.batch_of(worker)).map(|batch| batch.parallelism)
+}
+
+fn placed(model: &LifeCycle, database: &Database) -> usize {
+    model.rules.graph.workers().filter(|it| statements::has_place(database, *it)).count()
+}
+
+/// Where a worker has failed, no other is about to begin that never was at a worker.
+fn fails_fast(model: &LifeCycle, database: &Database) -> bool {
+    let graph = &model.rules.graph;
+    let mut of_batch =
+        graph.workers().filter(|it| graph.batch_of(*it).is_some_and(|b| b.fails_fast));
+    let failed = of_batch.clone().any(|it| database.state(it) == Some(StepState::Error));
+    !failed
+        || of_batch.all(|it| {
+            let is_open = database.state(it).is_some_and(StepState::is_open);
+            !is_open || database.minted[it] > 0
+        })
 }
 
 fn counts_are_right(model: &LifeCycle, world: &World) -> bool {
@@ -111,7 +161,9 @@ fn counts_are_right(model: &LifeCycle, world: &World) -> bool {
     database.counts == database.recounted()
         && steps(model).all(|step| {
             database.steps[step].as_ref().is_none_or(|row| {
-                usize::from(row.unmet_dependencies) == unmet(model, database, step)
+                // Its worker waits for a place, or for nothing: that is promised by itself.
+                model.rules.graph.batch_of(step).is_some()
+                    || usize::from(row.unmet_dependencies) == unmet(model, database, step)
             })
         })
 }

@@ -2,19 +2,53 @@
 
 use stateright::{Checker, Model};
 
-use crate::{flaw::Flaw, graph::Graph, life_cycle::LifeCycle, promises, statements::Rules};
+use crate::{
+    flaw::Flaw,
+    graph::{Batch, Graph},
+    life_cycle::LifeCycle,
+    promises,
+    statements::Rules,
+};
 
 /// Deeper than any way to break a promise that is looked for here.
-const DEEP: usize = 12;
+const DEEP: usize = 16;
+
+/// What is built wrong in a small task.
+fn of(graph: Graph, flaw: Flaw) -> LifeCycle {
+    let rules = Rules { graph, max_attempts: 2, limit: None, flaw: Some(flaw) };
+    LifeCycle { rules, workers: 2, faults: 1, interventions: 0, pauses: 0 }
+}
+
+/// Also while operators step in.
+fn breaks(flaw: Flaw, promise: &'static str) {
+    found(&LifeCycle { interventions: 2, ..of(Graph::chain(2), flaw) }, promise);
+}
+
+/// Where two steps share a limit of one.
+fn breaks_a_limit(flaw: Flaw, promise: &'static str) {
+    let mut life_cycle = of(Graph::side_by_side(2), flaw);
+    life_cycle.rules.limit = Some(1);
+    found(&life_cycle, promise);
+}
+
+/// Where a task is paused.
+fn breaks_a_pause(flaw: Flaw, promise: &'static str) {
+    found(&LifeCycle { pauses: 1, ..of(Graph::chain(2), flaw) }, promise);
+}
+
+/// Where two workers of a batch share one place.
+fn breaks_a_batch(flaw: Flaw, (fails_fast, interventions): (bool, u8), promise: &'static str) {
+    let graph = Graph::batch(Batch { most: 2, parallelism: 1, fails_fast });
+    found(&LifeCycle { faults: 0, interventions, ..of(graph, flaw) }, promise);
+}
 
 /// Looks for a shortest way to break a promise, and prints it.
-fn breaks(flaw: Flaw, promise: &'static str) {
-    let rules = Rules { graph: Graph::chain(2), max_attempts: 2, flaw: Some(flaw) };
-    let life_cycle = LifeCycle { rules, workers: 2, faults: 1, interventions: 2 };
+fn found(life_cycle: &LifeCycle, promise: &'static str) {
     let within = |depth| {
         let checker = life_cycle.clone().checker().target_max_depth(depth);
         checker.spawn_bfs().join().discovery(promise)
     };
+    let flaw = life_cycle.rules.flaw;
     let found = (1..DEEP).find_map(within);
     let path = found.unwrap_or_else(|| panic!("{flaw:?} does not break \"{promise}\""));
     println!("{flaw:?} breaks \"{promise}\":");
@@ -61,4 +95,49 @@ fn a_step_reopened_after_its_last_attempt_has_one_too_many() {
 #[test]
 fn a_delivery_counted_by_the_database_is_given_twice_after_a_crash() {
     breaks(Flaw::CountedDeliveries, promises::ONE_HOLDER);
+}
+
+#[test]
+fn a_place_that_does_not_look_at_the_pause_lets_a_child_begin() {
+    breaks_a_pause(Flaw::PlacesPassThePause, promises::PAUSES);
+}
+
+#[test]
+fn a_resume_that_does_not_let_go_leaves_steps_held_for_no_reason() {
+    breaks_a_pause(Flaw::ResumesAlone, promises::OUTBOX);
+}
+
+#[test]
+fn a_limit_judged_before_its_lock_lets_two_replicas_begin_what_has_room_for_one() {
+    breaks_a_limit(Flaw::JudgesBeforeTheLock, promises::LIMITS);
+}
+
+#[test]
+fn a_slot_left_with_a_release_is_another_steps_when_the_first_comes_back() {
+    breaks_a_limit(Flaw::SlotsEndWithTheRelease, promises::LIMITS);
+}
+
+#[test]
+fn a_slot_given_back_by_the_results_statement_is_lost_with_a_worker() {
+    breaks_a_limit(Flaw::SlotsAreGivenBack, promises::NO_STEP_IS_LOST);
+}
+
+#[test]
+fn a_failure_that_keeps_its_place_leaves_the_next_worker_waiting() {
+    breaks_a_batch(Flaw::FailuresKeepTheirPlace, (false, 0), promises::PLACES_ARE_USED);
+}
+
+#[test]
+fn a_retry_that_left_its_place_makes_one_worker_too_many() {
+    breaks_a_batch(Flaw::RetriesLeaveTheirPlace, (false, 0), promises::PLACES);
+}
+
+#[test]
+fn a_batch_that_goes_on_after_a_failure_does_not_fail_fast() {
+    breaks_a_batch(Flaw::GoesOnAfterAFailure, (true, 0), promises::FAILS_FAST);
+}
+
+#[test]
+fn a_repaired_worker_that_asks_for_no_place_makes_one_too_many() {
+    breaks_a_batch(Flaw::RepairsAskForNoPlace, (true, 2), promises::PLACES);
 }

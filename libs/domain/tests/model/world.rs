@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) faults: u8,
     /// How often operators may still step in.
     pub(crate) interventions: u8,
+    /// How often it may still be paused.
+    pub(crate) pauses: u8,
     /// Whether somebody has lost a message, so that the reconciler is needed.
     pub(crate) messages_were_lost: bool,
 }
@@ -98,8 +100,12 @@ impl World {
 impl Representative for World {
     /// Two workers are as good as each other the other way round.
     fn representative(&self) -> Self {
-        let mut swapped = self.clone();
         let other = |worker: usize| self.sessions.len() - 1 - worker;
+        let mut swapped = self.clone();
+        // Asked first: most states need no other.
+        if !self.of_workers(other).lt(self.of_workers(|worker| worker)) {
+            return swapped;
+        }
         swapped.sessions.reverse();
         swapped.hands = self.hands.iter().map(|(held, worker)| (*held, other(*worker))).collect();
         let flushed = swapped.flushed.as_deref_mut();
@@ -108,19 +114,24 @@ impl Representative for World {
                 lease.session.worker = other(lease.session.worker);
             }
         }
-        if swapped.of_workers().lt(self.of_workers()) { swapped } else { self.clone() }
+        swapped
     }
 }
 
 impl World {
-    /// All that names workers, in an order of its own.
-    fn of_workers(&self) -> impl Iterator<Item = (usize, Option<Delivery>, u8)> + '_ {
-        let sessions = self.sessions.iter().enumerate().map(|(worker, nth)| (worker, None, *nth));
-        let hands = self.hands.iter().map(|(held, worker)| (*worker, Some(*held), 0));
+    /// All that names workers, in an order of its own, if each were `named` otherwise.
+    fn of_workers(
+        &self,
+        named: impl Fn(usize) -> usize + Copy,
+    ) -> impl Iterator<Item = (usize, Option<Delivery>, u8)> {
+        let sessions = 0..self.sessions.len();
+        let sessions = sessions.map(move |worker| (worker, None, self.sessions[named(worker)]));
+        let hands = self.hands.iter().map(move |(held, worker)| (named(*worker), Some(*held), 0));
         let databases = [Some(&self.database), self.flushed.as_deref()].into_iter().flatten();
         let leases = databases.flat_map(|database| database.leases.values());
-        let leases = leases
-            .map(|Lease { delivery, session }| (session.worker, Some(*delivery), session.nth));
+        let leases = leases.map(move |Lease { delivery, session }| {
+            (named(session.worker), Some(*delivery), session.nth)
+        });
         sessions.chain(hands).chain(leases)
     }
 }

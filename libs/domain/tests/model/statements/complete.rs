@@ -2,7 +2,9 @@
 
 use tasker_domain::{StepEvent, StepState, TaskEvent};
 
-use super::{Rules, Source, create::lay_out, is_fenced};
+use super::{
+    Rules, Source, admit::give_back, admit_workers::admit_workers, create::lay_out, is_fenced,
+};
 use crate::{
     database::{Database, Delivery, Message, Outcome, Session},
     flaw::Flaw,
@@ -33,12 +35,16 @@ pub(crate) fn complete(
     for born in rules.graph.births(step, chosen) {
         lay_out(database, rules, born);
     }
+    if rules.graph.batch_of(step).is_some() {
+        admit_workers(database, rules, 1);
+    }
     for event in events {
         database.move_step(step, *event);
     }
     if source == Source::Worker {
         database.accept(delivery);
     }
+    give_back(database, rules, step);
     database.counts.in_flight -= 1;
     database.counts.satisfied += 1;
     database.move_task(TaskEvent::StepCompleted);
@@ -55,7 +61,10 @@ fn unlock(
     mut place: Option<Session>,
 ) -> bool {
     let mut began = false;
-    for child in rules.graph.children(parent) {
+    // Steps that have a limit take no places.
+    let passes = !database.paused || rules.flaw == Some(Flaw::PlacesPassThePause);
+    place = place.filter(|_| passes && rules.limit.is_none());
+    for child in rules.graph.unlocked_by(parent) {
         let Some(step) = &mut database.steps[child] else { continue };
         step.unmet_dependencies -= 1;
         if step.unmet_dependencies > 0 || step.state != StepState::Pending {

@@ -23,7 +23,12 @@ pub(super) fn lay_out(database: &mut Database, rules: &Rules, step: usize) {
     let unmet = parents.filter(|parent| {
         database.state(**parent).is_some_and(|state| !state.satisfies_dependants())
     });
-    let unmet_dependencies = u8::try_from(unmet.count()).expect("the graphs are small");
+    let unmet = match rules.graph.batch_of(step) {
+        // Its plan is being taken. It waits for a place, if the others before it have all there are.
+        Some(batch) => usize::from(step > batch.parallelism),
+        None => unmet.count(),
+    };
+    let unmet_dependencies = u8::try_from(unmet).expect("the graphs are small");
     database.steps[step] = Some(Step {
         state: StepState::Pending,
         unmet_dependencies,

@@ -2,11 +2,21 @@
 
 use tasker_domain::{StepEvent, TaskEvent};
 
-use crate::database::{Database, Message, Session};
+use super::Rules;
+use crate::database::{Database, Hold, Message, Session};
 
-/// Puts a ready step into its worker queue, or gives it to a connected worker at once.
-pub(crate) fn enqueue(database: &mut Database, step: usize, place: Option<Session>) {
+/// Puts a ready step into its worker queue, or gives it to a connected worker at once. What is paused, or has
+/// a limit, is held.
+pub(crate) fn enqueue(database: &mut Database, rules: &Rules, step: usize, place: Option<Session>) {
     let taken = database.take(&Message::Ready(step));
+    let limited = rules.limit.map(|_| Hold::Limit);
+    let hold = if database.paused { Some(Hold::Pause) } else { limited };
+    if let Some(hold) = hold {
+        if taken && database.task.after(TaskEvent::StepsEnqueued).is_ok() {
+            database.held.insert(step, hold);
+        }
+        return;
+    }
     let unlocked = database.steps[step].as_ref().is_some_and(|step| step.unmet_dependencies == 0);
     let task = database.task.after(TaskEvent::StepsEnqueued);
     if !taken || !unlocked || task.is_err() || !database.allows(step, &[StepEvent::Enqueue]) {

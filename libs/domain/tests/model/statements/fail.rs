@@ -2,10 +2,14 @@
 
 use tasker_domain::{StepEvent, TaskEvent};
 
-use super::{Rules, Source, is_fenced};
+use super::{
+    Rules, Source, admit::give_back, admit_workers::admit_workers, fail_batch::fail_batch,
+    is_fenced,
+};
 use crate::{
     database::{Database, Delivery, Message, Outcome},
     flaw::Flaw,
+    graph::Batch,
 };
 
 /// Judges a failure: what may be tried again waits for its back-off, the rest has failed for good.
@@ -37,11 +41,17 @@ pub(crate) fn fail(
     if !taken || !fenced || task.is_err() || !database.allows(step, &[asked]) {
         return;
     }
+    if let Some(batch) = rules.graph.batch_of(step) {
+        leave_the_batch(database, rules, batch, again);
+    }
     for event in events {
         database.move_step(step, *event);
     }
     if source == Source::Worker {
         database.accept(delivery);
+    }
+    if source == Source::Worker {
+        give_back(database, rules, step);
     }
     database.counts.in_flight -= 1;
     if again {
@@ -51,4 +61,20 @@ pub(crate) fn fail(
     }
     database.move_task(TaskEvent::StepFailed);
     database.evaluate();
+}
+
+/// What the failure of a worker does to its batch. One that is tried again keeps its place.
+fn leave_the_batch(database: &mut Database, rules: &Rules, batch: Batch, again: bool) {
+    if again {
+        if rules.flaw == Some(Flaw::RetriesLeaveTheirPlace) {
+            admit_workers(database, rules, 1);
+        }
+        return;
+    }
+    let fails_fast = batch.fails_fast && rules.flaw != Some(Flaw::GoesOnAfterAFailure);
+    if fails_fast {
+        fail_batch(database, rules);
+    } else if rules.flaw != Some(Flaw::FailuresKeepTheirPlace) {
+        admit_workers(database, rules, 1);
+    }
 }

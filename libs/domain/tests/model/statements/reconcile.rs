@@ -2,13 +2,33 @@
 
 use tasker_domain::{StepState, TaskState};
 
-use crate::database::{Database, Message};
+use crate::database::{Database, Hold, Message};
 
-/// Sends again what a queue has lost.
+/// Sends again what a queue has lost, and forgets what is held for no reason any more.
 pub(crate) fn reconcile(database: &mut Database) {
-    for message in forgotten(database) {
+    let wrongly: Vec<usize> = held_wrongly(database).collect();
+    let messages = forgotten(database);
+    for step in wrongly {
+        database.held.remove(&step);
+    }
+    for message in messages {
         database.send(message);
     }
+}
+
+/// Steps that are held though the pause is over, or that have moved on. Those that a limit holds are looked
+/// at anyway.
+pub(crate) fn held_wrongly(database: &Database) -> impl Iterator<Item = usize> + '_ {
+    database.held.keys().copied().filter(|step| !is_held_rightly(database, *step))
+}
+
+fn is_held_rightly(database: &Database, step: usize) -> bool {
+    let waits = database.state(step).is_some_and(StepState::is_before_start);
+    let goes_on = database.held.get(&step).is_some_and(|hold| match hold {
+        Hold::Limit => true,
+        Hold::Pause => database.paused,
+    });
+    waits && goes_on && !database.task.is_end()
 }
 
 /// What should be in a queue and is not. Nothing, unless a message was lost.
@@ -26,6 +46,9 @@ pub(crate) fn forgotten(database: &Database) -> Vec<Message> {
 
 fn of_step(database: &Database, step: usize) -> Option<Message> {
     let row = database.steps[step].as_ref()?;
+    if is_held_rightly(database, step) {
+        return None;
+    }
     match row.state {
         StepState::Pending => {
             let ready = row.unmet_dependencies == 0 && database.task == TaskState::EnqueuingSteps;

@@ -2,7 +2,7 @@
 
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskState};
 
-use super::Rules;
+use super::{Rules, admit_workers::admit_workers};
 use crate::{
     database::{Database, Fate, Message},
     flaw::Flaw,
@@ -18,13 +18,26 @@ pub(crate) fn repair(database: &mut Database, rules: &Rules, step: usize, event:
         _ => Some(TaskEvent::StepResolved),
     };
     let goes_on = of_task.is_none_or(|event| database.task.after(event).is_ok());
-    let path = path(has_failed && database.allows(step, &[StepEvent::Reopen]), event);
+    let reopened = has_failed && database.allows(step, &[StepEvent::Reopen]);
+    let path = path(reopened, event);
+    // What would be born by its result nobody has said.
+    let says = rules.graph.expands(step) && event != StepEvent::ResetForRetry;
+    // Others wait for its place.
+    let of_batch = rules.graph.batch_of(step).is_some();
+    let is_in_its_place = of_batch && !reopened && database.state(step) != Some(StepState::Error);
+    if says || is_in_its_place {
+        return;
+    }
     if !goes_on || !database.allows(step, &path) {
         return;
     }
     pass(database, step, &path);
     if event == StepEvent::ResetForRetry {
         begin_anew(database, step);
+        let asks = rules.flaw != Some(Flaw::RepairsAskForNoPlace);
+        if let Some(row) = database.steps[step].as_mut().filter(|_| of_batch && asks) {
+            row.unmet_dependencies = 1;
+        }
     }
     let mut moved = vec![step];
     if has_failed {
@@ -32,6 +45,11 @@ pub(crate) fn repair(database: &mut Database, rules: &Rules, step: usize, event:
     }
     if event != StepEvent::ResetForRetry {
         moved.extend(unlock(database, rules, step));
+    }
+    if moved.iter().any(|step| rules.graph.batch_of(*step).is_some()) {
+        // Their messages are sent with them.
+        let admitted = admit_workers(database, rules, 0);
+        moved.retain(|step| !admitted.contains(step));
     }
     resume(database, of_task, moved);
 }
@@ -78,7 +96,7 @@ fn reopen(database: &mut Database, rules: &Rules) -> Vec<usize> {
 
 /// Counts a settled step off its children, and returns them.
 fn unlock(database: &mut Database, rules: &Rules, parent: usize) -> Vec<usize> {
-    let children: Vec<usize> = rules.graph.children(parent).collect();
+    let children: Vec<usize> = rules.graph.unlocked_by(parent).collect();
     for child in &children {
         if let Some(row) = &mut database.steps[*child] {
             row.unmet_dependencies -= 1;

@@ -2,10 +2,15 @@
 
 use tasker_domain::StepEvent;
 
-use crate::database::{Database, Message, Session};
+use crate::database::{Database, Hold, Message, Session};
 
-/// Gives a step from its worker queue to a worker.
+/// Gives a step from its worker queue to a worker. What is paused is held; what has a limit has its slot.
 pub(crate) fn start(database: &mut Database, step: usize, session: Session) {
+    if database.paused {
+        database.take(&Message::Enqueued(step));
+        database.held.insert(step, Hold::Pause);
+        return;
+    }
     if database.take(&Message::Enqueued(step)) && database.allows(step, &[StepEvent::Start]) {
         database.begin(step, session);
     }
