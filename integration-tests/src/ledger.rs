@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, postgres::PgPoolOptions};
 use tasker_api::DeliveryToken;
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskState};
 use tasker_store::{Held, Options, Payload, Store, ToQueue, Verdict};
@@ -51,6 +51,24 @@ impl Ledger {
     pub async fn send(&self, queue: &str, message: &str) {
         let sent = sqlx::query("SELECT pgmq.send($1, $2::jsonb)").bind(queue).bind(message);
         sent.execute(&self.pool).await.unwrap_or_else(|error| panic!("{queue}: {error}"));
+    }
+
+    /// Locks a table, and keeps it until what is returned is rolled back.
+    pub async fn lock_table(&self, lock: &'static str) -> Transaction<'static, Postgres> {
+        let mut transaction = self.pool.begin().await.expect("the database answers");
+        let locked = sqlx::query(lock).execute(&mut *transaction).await;
+        locked.unwrap_or_else(|error| panic!("{lock}: {error}"));
+        transaction
+    }
+
+    /// Waits until so many statements wait for locks.
+    pub async fn until_waiting(&self, statements: i64) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        until("statements wait for locks", PATIENCE, async || {
+            (self.number(waiting).await >= statements).then_some(())
+        })
+        .await;
     }
 
     /// Changes or deletes rows, and says how many.

@@ -278,6 +278,42 @@ async fn a_decision_goes_no_further_than_its_limits(mesh: &Mesh) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_comes_while_its_parents_result_is_taken_does_not_wait_for_it() {
+    let mesh = Mesh::setup().start().await;
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let yaml = "{namespace: decisions, name: at_once, version: 1.0.0, steps: [
+        {name: decide, type: decision, handler: {callable: decide}},
+        {name: other, handler: {callable: other}},
+        {name: both, handler: {callable: both}, dependencies: [decide, other]}]}";
+    client.register_template(yaml).await.unwrap();
+    client.create_task(NewTask::of("decisions", "at_once")).await.unwrap();
+    let session = async |handler| {
+        let hello = Session::hello(handler, "decisions", &[handler], 1);
+        Session::open(mesh.channel().await, hello).await.unwrap()
+    };
+    let (mut decides, mut other) = (session("decide").await, session("other").await);
+    let outcome = Some(Outcome::CreateSteps(CreateSteps { step_names: vec!["both".to_owned()] }));
+    let decided = success(&decides.take().await.delivery_token, "1");
+    let decided = StepResult { expansion: Some(Expansion { outcome }), ..decided };
+    let done = success(&other.take().await.delivery_token, "2");
+    // The decision has locked the task, and cannot write yet what it brings.
+    let held = ledger.lock_table("LOCK TABLE step_expansions IN SHARE MODE").await;
+    let decided = tokio::spawn(async move { decides.report(decided).await });
+    ledger.until_waiting(1).await;
+    let done = tokio::spawn(async move { other.report(done).await });
+    ledger.until_waiting(2).await;
+    held.rollback().await.unwrap();
+    assert_eq!(decided.await.unwrap(), ResultVerdict::Committed);
+    assert_eq!(done.await.unwrap(), ResultVerdict::Committed);
+    let mut both = session("both").await;
+    let delivery = both.take().await;
+    let given: Vec<&String> = delivery.dependency_results.keys().collect();
+    assert_eq!(given.len(), 2, "{given:?}");
+    assert_eq!(both.report(success(&delivery.delivery_token, "3")).await, ResultVerdict::Committed);
+    ledger.until_completed(1, PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decision_that_nobody_was_there_to_judge_is_taken_as_it_was() {
     let mesh = Mesh::setup().start().await;
     let client = mesh.client();

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+pub use self::plain::plain_steps;
 use crate::{
     id::Ordinal,
     step::StepState,
@@ -441,5 +442,6 @@ fn index(ordinal: Ordinal) -> usize {
     usize::try_from(ordinal.0).expect("a step's place is not negative")
 }
 
+mod plain;
 #[cfg(test)]
 mod tests;

@@ -99,8 +99,8 @@ pub enum DependencyResults {
 }
 
 impl Step {
-    /// Whether its result concerns only the step itself and its dependants. Any other is settled the long
-    /// way, see result-processor.
+    /// Whether its result concerns only the step itself and its dependants. Whether it may be taken the short
+    /// way, [`plain_steps`](crate::expand::plain_steps) says.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         match self.kind {

@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use tasker_domain::{
-    Ordinal, Template, TemplateId, expand,
-    template::{self, Step},
-};
+use tasker_domain::{Ordinal, Template, TemplateId, expand, template};
 
 use crate::{Store, StoreError, steps::start::worker_queue};
 
@@ -83,6 +80,7 @@ impl Store {
         let roots = template.steps.iter().filter(|step| step.dependencies.is_empty()).count();
         let first: BTreeSet<Ordinal> =
             expand::first_steps(template).iter().map(|birth| birth.ordinal).collect();
+        let plain = expand::plain_steps(template);
         let mut tx = self.durable.begin().await?;
         let namespaces: BTreeSet<&str> = std::iter::once(template.namespace.as_str())
             .chain(template.steps.iter().map(|step| step.queue.as_str()))
@@ -132,7 +130,7 @@ impl Store {
             &template.steps.iter().map(|step| count(step.dependencies.len())).collect::<Vec<_>>(),
             &edges().map(|(parent, _)| parent).collect::<Vec<_>>(),
             &edges().map(|(_, child)| child).collect::<Vec<_>>(),
-            &template.steps.iter().map(Step::is_plain).collect::<Vec<_>>(),
+            &template.ordinals().map(|(ordinal, _)| plain.contains(&ordinal)).collect::<Vec<_>>(),
             &template.ordinals().map(|(ordinal, _)| first.contains(&ordinal)).collect::<Vec<_>>(),
             &template.steps.iter().map(|step| step.kind.expands()).collect::<Vec<_>>()
         )

@@ -26,6 +26,30 @@ fn create(names: &[&str]) -> Expansion {
     Expansion::CreateSteps(names.iter().map(|&name| name.to_owned()).collect())
 }
 
+#[test]
+fn a_step_is_plain_if_nothing_that_waits_for_it_comes_later() {
+    let plain = |template: &Template| -> Vec<String> {
+        let name = |ordinal: &Ordinal| template.step(*ordinal).unwrap().name.clone();
+        plain_steps(template).iter().map(name).collect()
+    };
+    // What the decision brings comes together; but `second_review` waits for `check`, too.
+    let expected = ["approve", "review", "second_review", "finish", "notify"];
+    assert_eq!(plain(&approval()), expected);
+    let batch = [
+        step("other", "standard", ""),
+        step("plan", "batchable", ""),
+        step("work", "batch_worker", "plan"),
+        step("both", "standard", "other, plan"),
+        step("sum", "deferred_convergence", "work, other"),
+        step("tell", "standard", "both, sum"),
+    ];
+    // `sum` comes without `work` where there is none, and does not know of `both` then.
+    assert_eq!(plain(&template(&batch.join(","))), ["both", "tell"]);
+    let chain =
+        [step("a", "standard", ""), step("b", "standard", "a"), step("c", "standard", "a, b")];
+    assert_eq!(plain(&template(&chain.join(","))), ["a", "b", "c"]);
+}
+
 /// A decision between two branches, one of them of two steps, that meet again.
 fn approval() -> Template {
     let steps = [
