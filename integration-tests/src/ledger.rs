@@ -1,11 +1,6 @@
 //! A look into the database: what must hold there, whatever happened.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
-    str::FromStr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::Duration};
 
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, postgres::PgPoolOptions};
 use tasker_api::DeliveryToken;
@@ -14,6 +9,10 @@ use tasker_store::{Held, Options, Payload, Store, ToQueue, Verdict};
 use uuid::Uuid;
 
 use crate::wait::until;
+
+mod record;
+
+pub use record::{Move, Record, Row};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -310,23 +309,6 @@ impl Ledger {
         .await;
     }
 
-    /// Checks that what is kept of each step is the result of its last attempt, where that is the
-    /// attempt's number, or its negative, if it is good.
-    ///
-    /// # Panics
-    /// Says what does not hold.
-    pub async fn every_result_is_its_last_attempts(&self) {
-        self.none(
-            "a step that keeps another attempt's result",
-            "SELECT task_id FROM steps LEFT JOIN step_results AS result USING (task_id, ordinal)
-             WHERE steps.attempt > 0 AND steps.state <> 'cancelled'
-               AND (result.attempt IS DISTINCT FROM steps.attempt
-                OR abs(convert_from(result.data, 'utf8')::integer) <> steps.attempt
-                OR (result.data IS NOT NULL) <> (steps.state = 'complete'))",
-        )
-        .await;
-    }
-
     /// Notes from now on until when each step waits for its next attempt.
     pub async fn note_waits(&self) {
         for statement in [
@@ -364,23 +346,6 @@ impl Ledger {
             late: Duration::from_secs_f64(late),
         };
         rows.into_iter().map(wait).collect()
-    }
-
-    /// The attempts that were lost with their workers, by task: step and attempt.
-    pub async fn lost_attempts(&self) -> BTreeMap<String, BTreeSet<(String, i32)>> {
-        let rows: Vec<(Uuid, String, i32)> = sqlx::query_as(
-            "SELECT task_id, name, moved.attempt
-             FROM step_transitions AS moved JOIN steps USING (task_id, ordinal)
-             WHERE 'LeaseExpired' = ANY(moved.events)",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .expect("the history can be read");
-        let mut lost: BTreeMap<String, BTreeSet<(String, i32)>> = BTreeMap::new();
-        for (task, step, attempt) in rows {
-            lost.entry(task.to_string()).or_default().insert((step, attempt));
-        }
-        lost
     }
 
     async fn none(&self, what: &str, statement: &'static str) {

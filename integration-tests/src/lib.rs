@@ -18,11 +18,14 @@ mod wait;
 mod worker;
 
 pub use examples::{example, register_examples};
-pub use ledger::{Ledger, Wait};
+pub use ledger::{Ledger, Move, Record, Row, Wait};
 pub use mesh::{Mesh, Setup};
 pub use program::{Program, Signal};
 pub use recorder::{Recorder, Run};
-pub use script::{End, Line, Script, line as script_line, scripted};
+pub use script::{
+    Answer, End, Line, Progress, Says, Script, Told, Turn, line as script_line, scripted,
+    turn as script_turn,
+};
 pub use service::Service;
 pub use session::{Session, checkpoint, failure, success, yielded};
 pub use spans::{ReceivedSpan, SpanReceiver};

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tasker_client::v1::{
-    Delivery, Payload, PollStepsRequest, ReportResultsRequest, ResultVerdict, StepError,
-    StepResult, step_result::Outcome, worker_service_client::WorkerServiceClient,
+    Delivery, PollStepsRequest, ReportResultsRequest, ResultVerdict, StepError, StepResult,
+    StepYield, step_result::Outcome, worker_service_client::WorkerServiceClient,
 };
-use tasker_integration_tests::{End, script_line};
-use tasker_worker::StepContext;
+use tasker_integration_tests::{End, Turn, script_line, script_turn};
+use tasker_worker::{Checkpoint, StepContext};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -19,7 +19,9 @@ use tonic::{Response, Status, transport::Channel};
 use super::{NAMESPACE, PATIENCE};
 
 /// So many deliveries of a hundred are kept until their leases are lost.
-const KEPT: u32 = 15;
+const KEPT: u32 = 8;
+/// Of those that it sends again.
+const AT_ONCE: usize = 100;
 /// More than other workers take, so that it is given its share.
 const MOST: i32 = 64;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -115,26 +117,34 @@ fn poll() -> PollStepsRequest {
 fn result_of(delivery: Delivery) -> StepResult {
     let token = delivery.delivery_token.clone();
     let step = StepContext::new(delivery);
-    let mut result = StepResult { delivery_token: token, ..StepResult::default() };
-    let success = |number: i32| {
-        let data = number.to_string().into();
-        Some(Outcome::Success(Payload { data, ..Payload::default() }))
-    };
-    let failure = |retryable| {
-        let r#type = "told_to".to_owned();
-        Some(Outcome::Failure(StepError { r#type, retryable, ..StepError::default() }))
-    };
-    result.outcome = match script_line(&step).expect("every attempt has a line").end {
-        End::Success => success(step.attempt()),
-        End::Misfit => success(-step.attempt()),
+    let result = StepResult { delivery_token: token, ..StepResult::default() };
+    match script_turn(&step).expect("every step has a script") {
+        Turn::Page(progress) => {
+            let checkpoint = Checkpoint::at(&progress).expect("it can be written").into();
+            let yielded = StepYield { checkpoint: Some(checkpoint), ..StepYield::default() };
+            StepResult { outcome: Some(Outcome::Yielded(yielded)), ..result }
+        }
+        Turn::Good(output) => StepResult {
+            outcome: Some(Outcome::Success(output.payload().clone())),
+            expansion: output.expansion().cloned(),
+            ..result
+        },
+        Turn::Bad(error) => StepResult {
+            outcome: Some(Outcome::Failure(StepError::from(error))),
+            retry_after: retry_after(&step),
+            ..result
+        },
+    }
+}
+
+fn retry_after(step: &StepContext) -> Option<prost_types::Duration> {
+    match script_line(step).expect("every attempt has a line").end {
         End::Retryable { retry_after_ms } => {
             let wait = Duration::from_millis(retry_after_ms);
-            result.retry_after = Some(wait.try_into().expect("it is short"));
-            failure(true)
+            Some(wait.try_into().expect("it is short"))
         }
-        End::Permanent => failure(false),
-    };
-    result
+        End::Success | End::Misfit | End::Permanent => None,
+    }
 }
 
 impl Answers {
@@ -159,9 +169,15 @@ impl Answers {
             assert_eq!(self.report(&late).await, ResultVerdict::LeaseLost, "{late:?}");
             self.sent.push(late);
         }
-        for again in std::mem::take(&mut self.sent) {
-            let verdict = self.report(&again).await;
-            assert_ne!(verdict, ResultVerdict::Committed, "{again:?}");
+        for again in self.sent.chunks(AT_ONCE) {
+            let answered = answer(|| {
+                let mut worker = self.worker.clone();
+                let report = ReportResultsRequest { results: again.to_vec() };
+                async move { worker.report_results(report).await }
+            });
+            for verdict in answered.await.verdicts {
+                assert_ne!(verdict.verdict(), ResultVerdict::Committed, "{verdict:?}");
+            }
         }
         assert!(self.committed.values().all(|times| *times == 1), "{:?}", self.committed);
         self.committed.len()
