@@ -1,4 +1,5 @@
 //! What the stages send each other, as queues hold it. The RPCs between them carry the same.
+//! A function of `migrations/0025_messages.sql` builds each; a test holds the two to the same fields.
 
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ pub struct QueuedResult {
     #[serde(default)]
     pub says: bool,
     /// What the worker asked to wait, in milliseconds.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<i64>,
     /// Of what handed it in.
     #[serde(skip)]

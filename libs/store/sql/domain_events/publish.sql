@@ -2,7 +2,7 @@
 WITH batch AS (
     -- An array a namespace: that is how PGMQ takes a batch.
     SELECT namespace, array_agg(message ORDER BY position) AS messages,
-        array_agg(jsonb_build_object('traceparent', traceparent) ORDER BY position) AS headers
+        array_agg(trace_headers(traceparent) ORDER BY position) AS headers
     FROM unnest($1::text[], $2::jsonb[], $3::text[]) WITH ORDINALITY
         AS event (namespace, message, traceparent, position)
     GROUP BY namespace

@@ -11,18 +11,15 @@ WITH locked AS (
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', of_task,
-            'template_id', template_id, 'priority', priority, 'declared', declared)),
-        jsonb_build_object('traceparent', traceparent)
+        ready_step(task_id, ordinal, of_task, template_id, priority, declared),
+        trace_headers(traceparent)
     FROM freed JOIN steps USING (task_id, ordinal)
     WHERE steps.state = 'pending' AND unmet_dependencies = 0
     RETURNING msg_id, message, headers
 ), waiting AS (
     SELECT namespace,
-        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
-            'template_id', template_id, 'priority', priority, 'callable', callable,
-            'declared', declared))) AS messages,
-        array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
+        array_agg(waiting_step(task_id, ordinal, template_id, priority, callable, declared)) AS messages,
+        array_agg(trace_headers(traceparent)) AS headers
     FROM freed JOIN steps USING (task_id, ordinal)
     WHERE steps.state = 'enqueued'
     GROUP BY namespace

@@ -111,9 +111,8 @@ WITH item AS MATERIALIZED (
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
-            'template_id', template_id, 'priority', priority),
-        jsonb_build_object('traceparent', traceparent)
+        ready_step(task_id, ordinal, namespace, template_id, priority, NULL),
+        trace_headers(traceparent)
     FROM unlocked JOIN tasks USING (task_id)
     WHERE unlocked.ready
     RETURNING msg_id, message, headers
@@ -148,8 +147,7 @@ WITH item AS MATERIALIZED (
     RETURNING tasks.task_id, tasks.state, tasks.watched, change.traceparent, change.started
 ), finalizable AS (
     INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
-    SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
-        jsonb_build_object('traceparent', traceparent)
+    SELECT clock_timestamp(), finalization(task_id), trace_headers(traceparent)
     FROM counted WHERE state = 'evaluating_results'
     RETURNING msg_id, message, headers
 ), task_history AS (

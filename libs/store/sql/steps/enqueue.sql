@@ -53,10 +53,9 @@ WITH deleted AS (
 ), waiting AS (
     -- An array a queue: that is how PGMQ takes a batch.
     SELECT queue AS namespace,
-        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
-            'template_id', template_id, 'priority', moved.priority, 'callable', callable,
-            'declared', declared))) AS messages,
-        array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
+        array_agg(waiting_step(task_id, ordinal, template_id, moved.priority,
+            callable, declared)) AS messages,
+        array_agg(trace_headers(traceparent)) AS headers
     FROM moved
     WHERE delivery_id IS NULL
     GROUP BY queue

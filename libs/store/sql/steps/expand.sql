@@ -28,10 +28,9 @@ WITH item AS MATERIALIZED (
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
-            'namespace', namespace, 'template_id', template_id, 'priority', priority,
-            'declared', CASE WHEN batch IS NOT NULL THEN declared END)),
-        jsonb_build_object('traceparent', traceparent)
+        ready_step(task_id, ordinal, namespace, template_id, priority,
+            CASE WHEN batch IS NOT NULL THEN declared END),
+        trace_headers(traceparent)
     FROM born WHERE unmet = 0
     RETURNING msg_id, message, headers
 ), counted AS (

@@ -42,10 +42,10 @@ WITH locked AS (
 ), queued AS (
     INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', moved.task_id, 'ordinal', ordinal, 'delivery_id', accepted_delivery_id,
-            'attempt', attempt, 'failed', true, 'error_type', error_type, 'retryable', true,
-            'at_once', true, 'worker_id', $6::text),
-        jsonb_build_object('traceparent', traceparent)
+        queued_result(moved.task_id, ordinal, accepted_delivery_id, attempt, failed => true,
+            error_type => error_type, retryable => true, worker_id => $6::text, at_once => true,
+            says => false, retry_after_ms => NULL),
+        trace_headers(traceparent)
     FROM moved LEFT JOIN task_details USING (task_id)
 ), history AS (
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)

@@ -99,8 +99,7 @@ WITH item AS MATERIALIZED (
     RETURNING tasks.task_id, tasks.state, tasks.watched, change.traceparent
 ), finalizable AS (
     INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
-    SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
-        jsonb_build_object('traceparent', traceparent)
+    SELECT clock_timestamp(), finalization(task_id), trace_headers(traceparent)
     FROM counted WHERE state = 'evaluating_results'
     RETURNING msg_id, message, headers
 ), task_history AS (

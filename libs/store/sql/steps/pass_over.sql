@@ -23,9 +23,8 @@ WITH item AS MATERIALIZED (
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
-            'template_id', template_id, 'priority', priority),
-        jsonb_build_object('traceparent', traceparent)
+        ready_step(task_id, ordinal, namespace, template_id, priority, NULL),
+        trace_headers(traceparent)
     FROM unlocked JOIN tasks USING (task_id)
     WHERE unlocked.ready
     RETURNING msg_id, message, headers

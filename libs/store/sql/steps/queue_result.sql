@@ -49,11 +49,11 @@ WITH judged AS (
 ), queued AS (
     INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'delivery_id', delivery_id,
-            'attempt', attempt, 'failed', error_type IS NOT NULL, 'error_type', coalesce(error_type, ''),
-            'retryable', coalesce(retryable, false), 'retry_after_ms', retry_after_ms,
-            'worker_id', worker_id, 'says', said IS NOT NULL),
-        jsonb_build_object('traceparent', traceparent)
+        queued_result(task_id, ordinal, delivery_id, attempt, failed => error_type IS NOT NULL,
+            error_type => coalesce(error_type, ''), retryable => coalesce(retryable, false),
+            worker_id => worker_id, at_once => false, says => said IS NOT NULL,
+            retry_after_ms => retry_after_ms),
+        trace_headers(traceparent)
     FROM moved
 ), history AS (
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)

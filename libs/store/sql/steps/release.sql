@@ -26,10 +26,9 @@ WITH locked AS (
         freed.watched
 ), waiting AS (
     SELECT coalesce(queue, namespace) AS namespace,
-        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', moved.task_id,
-            'ordinal', moved.ordinal, 'template_id', template_id, 'priority', priority,
-            'callable', callable, 'declared', moved.declared))) AS messages,
-        array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
+        array_agg(waiting_step(moved.task_id, moved.ordinal, template_id, priority,
+            callable, moved.declared)) AS messages,
+        array_agg(trace_headers(traceparent)) AS headers
     FROM moved
     JOIN tasks USING (task_id)
     LEFT JOIN task_details USING (task_id)

@@ -40,10 +40,9 @@ WITH judged AS (
 ), waiting AS (
     -- An array a queue and delay: that is how PGMQ takes a batch.
     SELECT coalesce(queue, namespace) AS namespace, delay_ms,
-        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', moved.ordinal,
-            'template_id', template_id, 'priority', priority, 'callable', callable,
-            'declared', moved.declared))) AS messages,
-        array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
+        array_agg(waiting_step(task_id, moved.ordinal, template_id, priority,
+            callable, moved.declared)) AS messages,
+        array_agg(trace_headers(traceparent)) AS headers
     FROM moved
     CROSS JOIN LATERAL (
         SELECT callable, queue FROM template_steps AS declaration

@@ -79,15 +79,13 @@ WITH item AS MATERIALIZED (
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
-            'template_id', template_id, 'priority', priority),
-        jsonb_build_object('traceparent', traceparent)
+        ready_step(task_id, ordinal, namespace, template_id, priority, NULL),
+        trace_headers(traceparent)
     FROM step WHERE dependencies = 0
     RETURNING msg_id, message, headers
 ), finalizable AS (
     INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
-    SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
-        jsonb_build_object('traceparent', traceparent)
+    SELECT clock_timestamp(), finalization(task_id), trace_headers(traceparent)
     FROM item WHERE verdict = 'born' AND step_count = 0
     RETURNING msg_id, message, headers
 )

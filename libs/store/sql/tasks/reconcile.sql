@@ -23,10 +23,8 @@ WITH open AS MATERIALIZED (
 ), forgotten AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
-            'namespace', namespace, 'template_id', template_id, 'priority', priority,
-            'declared', declared)),
-        jsonb_build_object('traceparent', traceparent)
+        ready_step(task_id, ordinal, namespace, template_id, priority, declared),
+        trace_headers(traceparent)
     FROM open_steps LEFT JOIN task_details USING (task_id)
     WHERE state = 'pending' AND NOT EXISTS (
         SELECT FROM pgmq.q_orchestration_ready_steps
@@ -35,10 +33,9 @@ WITH open AS MATERIALIZED (
     RETURNING msg_id
 ), unqueued AS (
     SELECT coalesce(queue, namespace) AS namespace,
-        array_agg(jsonb_strip_nulls(jsonb_build_object('task_id', task_id,
-            'ordinal', open_steps.ordinal, 'template_id', open_steps.template_id, 'priority', priority,
-            'callable', callable, 'declared', declared))) AS messages,
-        array_agg(jsonb_build_object('traceparent', traceparent)) AS headers
+        array_agg(waiting_step(task_id, open_steps.ordinal, open_steps.template_id, priority,
+            callable, declared)) AS messages,
+        array_agg(trace_headers(traceparent)) AS headers
     FROM open_steps LEFT JOIN task_details USING (task_id) JOIN template_steps AS declaration
         ON (declaration.template_id, declaration.ordinal)
             = (open_steps.template_id, coalesce(declared, open_steps.ordinal))
@@ -55,15 +52,17 @@ WITH open AS MATERIALIZED (
 ), unjudged AS (
     INSERT INTO pgmq.q_orchestration_step_results (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'delivery_id', accepted_delivery_id,
-            'attempt', attempt, 'failed', state = 'enqueued_as_error_for_orchestration',
-            'error_type', coalesce(error_type, ''), 'retryable', coalesce(retryable, false),
-            'at_once', coalesce(error_type IN ('LEASE_EXPIRED', 'STEP_TIMED_OUT'), false),
-            'says', EXISTS (
+        queued_result(task_id, ordinal, accepted_delivery_id, attempt,
+            failed => state = 'enqueued_as_error_for_orchestration',
+            error_type => coalesce(error_type, ''), retryable => coalesce(retryable, false),
+            -- Neither is kept with a result: who gave it, and how long he asked to wait.
+            worker_id => '', retry_after_ms => NULL,
+            at_once => coalesce(error_type IN ('LEASE_EXPIRED', 'STEP_TIMED_OUT'), false),
+            says => EXISTS (
                 SELECT FROM step_expansions AS said
                 WHERE (said.task_id, said.ordinal) = (open_steps.task_id, open_steps.ordinal) AND NOT taken
             )),
-        jsonb_build_object('traceparent', traceparent)
+        trace_headers(traceparent)
     FROM open_steps LEFT JOIN task_details USING (task_id) JOIN step_results USING (task_id, ordinal, attempt)
     WHERE state IN ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
       AND NOT EXISTS (
@@ -73,8 +72,7 @@ WITH open AS MATERIALIZED (
     RETURNING msg_id
 ), unfinished AS (
     INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
-    SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
-        jsonb_build_object('traceparent', traceparent)
+    SELECT clock_timestamp(), finalization(task_id), trace_headers(traceparent)
     FROM open LEFT JOIN task_details USING (task_id)
     WHERE (state = 'evaluating_results' OR (state = 'initializing' AND total = 0))
       AND NOT EXISTS (

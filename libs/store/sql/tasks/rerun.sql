@@ -52,9 +52,8 @@ WITH born AS (
 )
 INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
 SELECT clock_timestamp(),
-    jsonb_build_object('task_id', task_id, 'ordinal', ordinal, 'namespace', namespace,
-        'template_id', template_id, 'priority', priority),
-    jsonb_build_object('traceparent', $11::text)
+    ready_step(task_id, ordinal, namespace, template_id, priority, NULL),
+    trace_headers($11::text)
 FROM step CROSS JOIN born
 WHERE kept IS NULL AND unmet = 0
 RETURNING msg_id AS message_id, message, headers

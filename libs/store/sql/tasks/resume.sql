@@ -62,16 +62,13 @@ WITH item AS MATERIALIZED (
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
     SELECT clock_timestamp(),
-        jsonb_strip_nulls(jsonb_build_object('task_id', task_id, 'ordinal', ordinal,
-            'namespace', namespace, 'template_id', template_id, 'priority', priority,
-            'declared', declared)),
-        jsonb_build_object('traceparent', traceparent)
+        ready_step(task_id, ordinal, namespace, template_id, priority, declared),
+        trace_headers(traceparent)
     FROM due JOIN moved USING (task_id) JOIN task_details USING (task_id)
     RETURNING msg_id, message, headers
 ), finalizable AS (
     INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
-    SELECT clock_timestamp(), jsonb_build_object('task_id', task_id),
-        jsonb_build_object('traceparent', traceparent)
+    SELECT clock_timestamp(), finalization(task_id), trace_headers(traceparent)
     FROM moved JOIN task_details USING (task_id)
     WHERE state = 'evaluating_results'
     RETURNING msg_id, message, headers
