@@ -100,7 +100,7 @@ async fn lane(store: Store, template_id: Uuid, time: Duration) -> Result<Spent> 
             let results = completed(started, session);
             let judged =
                 timed(&mut spent.complete, BATCH, store.complete_steps(&results, ACTOR)).await?;
-            let taken = judged.verdicts.iter().all(|verdict| *verdict == Verdict::Committed);
+            let taken = judged.verdicts.iter().all(|verdict| *verdict == Verdict::Committed.into());
             ensure!(taken, "not all results have been taken");
             spent.steps += BATCH;
             started = judged.started;

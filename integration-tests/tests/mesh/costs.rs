@@ -158,7 +158,7 @@ async fn batches(server: &Server, batches: usize, way: Way) {
             assert_eq!(started.len(), BATCH);
             let results: Vec<_> = started.iter().map(|step| completion(step, way)).collect();
             let judged = store.complete_steps(&results, "result-processor").await.unwrap();
-            assert!(judged.verdicts.iter().all(|verdict| *verdict == Verdict::Committed));
+            assert!(judged.verdicts.iter().all(|verdict| *verdict == Verdict::Committed.into()));
             (ready, started) = (judged.ready, judged.started);
             finalizations.extend(judged.finalizations);
         }

@@ -50,7 +50,7 @@ pub use readiness::{Obstacle, Readiness};
 pub use reconcile::Findings;
 pub use step_checkpoints::ToSave;
 pub use steps::{
-    Held, Verdict,
+    FastVerdict, Held, Verdict,
     admit::{Admitted, ToAdmit, asked},
     admit_workers::WorkersToAdmit,
     complete::{Completion, Judged, Place, Said},

@@ -18,6 +18,8 @@ pub(crate) mod settle;
 pub(crate) mod start;
 pub(crate) mod yield_steps;
 
+use std::str::FromStr;
+
 use uuid::Uuid;
 
 use crate::StoreError;
@@ -42,8 +44,45 @@ pub enum Verdict {
     Duplicate,
     /// The lease is not the step's current one.
     LeaseLost,
+}
+
+/// What became of a result on the fast way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FastVerdict {
+    /// It was judged.
+    Judged(Verdict),
     /// Not looked at: it goes the long way, see [`Store::begin_settlement`](crate::Store::begin_settlement).
     NotPlain,
+}
+
+impl From<Verdict> for FastVerdict {
+    fn from(verdict: Verdict) -> Self {
+        Self::Judged(verdict)
+    }
+}
+
+impl FromStr for Verdict {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        match text {
+            "committed" => Ok(Self::Committed),
+            "duplicate" => Ok(Self::Duplicate),
+            "lease_lost" => Ok(Self::LeaseLost),
+            other => {
+                let what = format!("verdict {other:?}");
+                Err(StoreError::Corrupt { table: "steps", what })
+            }
+        }
+    }
+}
+
+impl FromStr for FastVerdict {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        if text == "not_plain" { Ok(Self::NotPlain) } else { text.parse().map(Self::Judged) }
+    }
 }
 
 /// How a result is judged.
@@ -62,11 +101,11 @@ impl Way {
 }
 
 /// Puts verdicts at the places of their items; an item without a step has lost its lease.
-pub(crate) struct Verdicts(pub(crate) Vec<Verdict>);
+pub(crate) struct Verdicts<V = Verdict>(pub(crate) Vec<V>);
 
-impl Verdicts {
+impl<V: Clone + From<Verdict> + FromStr<Err = StoreError>> Verdicts<V> {
     pub(crate) fn of(items: usize) -> Self {
-        Self(vec![Verdict::LeaseLost; items])
+        Self(vec![Verdict::LeaseLost.into(); items])
     }
 
     pub(crate) fn put(
@@ -74,16 +113,7 @@ impl Verdicts {
         position: Option<i64>,
         verdict: Option<&str>,
     ) -> Result<(), StoreError> {
-        let verdict = match verdict {
-            Some("committed") => Verdict::Committed,
-            Some("duplicate") => Verdict::Duplicate,
-            Some("lease_lost") => Verdict::LeaseLost,
-            Some("not_plain") => Verdict::NotPlain,
-            other => {
-                let what = format!("verdict {other:?}");
-                return Err(StoreError::Corrupt { table: "steps", what });
-            }
-        };
+        let verdict = verdict.unwrap_or_default().parse()?;
         let place = position.and_then(|n| self.0.get_mut(usize::try_from(n - 1).ok()?));
         if let Some(place) = place {
             *place = verdict;

@@ -1,7 +1,7 @@
 //! Where the outcome of a batch goes, after its commit.
 
 use tasker_stage::{Announcer, Database, Hints};
-use tasker_store::{Announcement, Finalization, Judged, ReadyStep, Started, StoreError, Verdict};
+use tasker_store::{Announcement, Finalization, Judged, ReadyStep, Started, StoreError};
 
 use crate::events::announcer::EventAnnouncer;
 
@@ -20,10 +20,10 @@ pub struct Outlets {
 impl Outlets {
     /// Tells the next stages of their messages, and watchers of their tasks. Returns the verdicts, and
     /// the steps that have begun.
-    pub fn tell(
+    pub fn tell<V>(
         &self,
-        judged: Result<Judged, StoreError>,
-    ) -> Result<(Vec<Verdict>, Vec<Started>), StoreError> {
+        judged: Result<Judged<V>, StoreError>,
+    ) -> Result<(Vec<V>, Vec<Started>), StoreError> {
         let judged = judged.inspect_err(|error| self.database.noticed(error))?;
         self.step_enqueuer.tell(judged.ready);
         self.finalizer.tell(judged.finalizations);

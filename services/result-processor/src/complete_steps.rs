@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tasker_stack::gather::Stage;
-use tasker_store::{Completion, Started, StoreError, Verdict};
+use tasker_store::{Completion, FastVerdict, Started, StoreError, Verdict};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
 
@@ -59,9 +59,11 @@ impl Stage for CompleteSteps {
         let judged = self.outlets.database.store.complete_steps(&traced, &self.outlets.actor).await;
         let (verdicts, started) = self.outlets.tell(judged)?;
         let mut started = by_delivery(started);
-        let answer = |(nth, verdict): (usize, Verdict)| match verdict {
-            Verdict::NotPlain => Fast::NotPlain(Box::new(Unsettled::Good(items[nth].clone()))),
-            verdict => Fast::Judged(answer(&traced[nth], verdict, &mut started)),
+        let answer = |(nth, verdict): (usize, FastVerdict)| match verdict {
+            FastVerdict::NotPlain => Fast::NotPlain(Box::new(Unsettled::Good(items[nth].clone()))),
+            FastVerdict::Judged(verdict) => {
+                Fast::Judged(answer(&traced[nth], verdict, &mut started))
+            }
         };
         Ok(verdicts.into_iter().enumerate().map(answer).collect())
     }

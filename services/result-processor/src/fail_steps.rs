@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tasker_stack::gather::Stage;
-use tasker_store::{Failure, StoreError, Verdict};
+use tasker_store::{Failure, FastVerdict, StoreError, Verdict};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
 
@@ -51,9 +51,9 @@ impl Stage for FailSteps {
         let (_spans, failures): (Vec<_>, Vec<_>) = with_wait.unzip();
         let judged = self.outlets.database.store.fail_steps(&failures, &self.outlets.actor).await;
         let (verdicts, _) = self.outlets.tell(judged)?;
-        let answer = |(item, verdict): (&Failed, Verdict)| match verdict {
-            Verdict::NotPlain => Fast::NotPlain(Box::new(Unsettled::Bad(item.clone()))),
-            verdict => Fast::Judged(verdict),
+        let answer = |(item, verdict): (&Failed, FastVerdict)| match verdict {
+            FastVerdict::NotPlain => Fast::NotPlain(Box::new(Unsettled::Bad(item.clone()))),
+            FastVerdict::Judged(verdict) => Fast::Judged(verdict),
         };
         Ok(items.iter().zip(verdicts).map(answer).collect())
     }

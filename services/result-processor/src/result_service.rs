@@ -8,10 +8,8 @@ use tasker_api::{
         SubmitStepResultsRequest, SubmitStepResultsResponse,
         result_processor_service_server::ResultProcessorService,
     },
-    status,
     v1::{ResultVerdict, ResultVerdictFor},
 };
-use tasker_domain::ErrorKind;
 use tasker_stack::{
     gather::{Gather, Refused},
     sweep::Wake,
@@ -212,7 +210,6 @@ fn judged(answer: Result<Verdict, Refused<StoreError>>) -> Result<(ResultVerdict
         Ok(Verdict::LeaseLost) => {
             Ok((ResultVerdict::LeaseLost, "the lease is not the step's current one".to_owned()))
         }
-        Ok(Verdict::NotPlain) => Err(status(ErrorKind::Internal, "a result was not settled")),
         Err(error) => match &error {
             Refused::Failed(inner) if !inner.is_unavailable() => {
                 Ok((ResultVerdict::Invalid, refused(&error).message().to_owned()))

@@ -167,7 +167,6 @@ pub fn of(verdict: Verdict) -> ResultVerdict {
         Verdict::Committed => ResultVerdict::Committed,
         Verdict::Duplicate => ResultVerdict::Duplicate,
         Verdict::LeaseLost => ResultVerdict::LeaseLost,
-        Verdict::NotPlain => unreachable!("a result is queued whatever its step is"),
     }
 }
 

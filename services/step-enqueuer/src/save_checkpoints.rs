@@ -105,7 +105,6 @@ impl Saving {
                 Verdict::Committed | Verdict::Duplicate => {
                     ack.set_verdict(ProgressVerdict::Committed);
                 }
-                Verdict::NotPlain => unreachable!("a checkpoint is saved whatever its step is"),
                 Verdict::LeaseLost => {
                     ack.set_verdict(ProgressVerdict::LeaseLost);
                     "the lease is not the step's current one".clone_into(&mut ack.reason);

@@ -1,5 +1,7 @@
 //! Good results are taken.
 
+use std::str::FromStr;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -8,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     Finalization, Payload, QueuedResult, ReadyStep, Store, StoreError,
     messages::sent,
-    steps::{Held, Verdict, Verdicts, Way, start::Started},
+    steps::{FastVerdict, Held, Verdict, Verdicts, Way, start::Started},
 };
 
 /// A good result to judge.
@@ -56,10 +58,10 @@ pub struct Place {
 }
 
 /// What came of a batch of results.
-#[derive(Debug, Default)]
-pub struct Judged {
+#[derive(Debug)]
+pub struct Judged<V = Verdict> {
     /// One for each item, in order.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<V>,
     /// Unlocked steps that have begun in the places brought for them.
     pub started: Vec<Started>,
     /// Messages sent: steps that may be enqueued now.
@@ -72,6 +74,19 @@ pub struct Judged {
     pub retries: bool,
 }
 
+impl<V> Default for Judged<V> {
+    fn default() -> Self {
+        Self {
+            verdicts: Vec::new(),
+            started: Vec::new(),
+            ready: Vec::new(),
+            finalizations: Vec::new(),
+            watched: Vec::new(),
+            retries: false,
+        }
+    }
+}
+
 impl Store {
     /// Completes steps, unlocks their children, and moves their tasks. Each step at most once a batch.
     /// Steps that are not plain are left alone.
@@ -82,7 +97,7 @@ impl Store {
         &self,
         items: &[Completion],
         actor: &str,
-    ) -> Result<Judged, StoreError> {
+    ) -> Result<Judged<FastVerdict>, StoreError> {
         let mut line = self.durable_lines.take().await?;
         let rows = complete(&mut line, items, actor, Way::Fast).await;
         judged(line.done(rows)?, items.len())
@@ -151,7 +166,10 @@ pub(crate) async fn complete(
     .await
 }
 
-pub(crate) fn judged(rows: Vec<Row>, items: usize) -> Result<Judged, StoreError> {
+pub(crate) fn judged<V>(rows: Vec<Row>, items: usize) -> Result<Judged<V>, StoreError>
+where
+    V: Clone + From<Verdict> + FromStr<Err = StoreError>,
+{
     let mut verdicts = Verdicts::of(items);
     let mut judged = Judged::default();
     for row in rows {

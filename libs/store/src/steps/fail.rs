@@ -1,5 +1,7 @@
 //! Failures are judged.
 
+use std::str::FromStr;
+
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -7,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     Store, StoreError,
     messages::sent,
-    steps::{Held, Verdicts, Way, complete::Judged},
+    steps::{FastVerdict, Held, Verdict, Verdicts, Way, complete::Judged},
 };
 
 /// A failure to judge.
@@ -39,7 +41,11 @@ impl Store {
     ///
     /// # Errors
     /// Nothing was done.
-    pub async fn fail_steps(&self, items: &[Failure], actor: &str) -> Result<Judged, StoreError> {
+    pub async fn fail_steps(
+        &self,
+        items: &[Failure],
+        actor: &str,
+    ) -> Result<Judged<FastVerdict>, StoreError> {
         let mut line = self.durable_lines.take().await?;
         let rows = fail(&mut line, items, actor, Way::Fast).await;
         judged(line.done(rows)?, items.len())
@@ -95,7 +101,10 @@ pub(crate) async fn fail(
     .await
 }
 
-pub(crate) fn judged(rows: Vec<Row>, items: usize) -> Result<Judged, StoreError> {
+pub(crate) fn judged<V>(rows: Vec<Row>, items: usize) -> Result<Judged<V>, StoreError>
+where
+    V: Clone + From<Verdict> + FromStr<Err = StoreError>,
+{
     let mut verdicts = Verdicts::of(items);
     let mut judged = Judged::default();
     for row in rows {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, PgConnection};
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId, TaskState};
-use tasker_store::{Ending, Remedy, ToEnd, ToRepair, Verdict};
+use tasker_store::{Ending, FastVerdict, Remedy, ToEnd, ToRepair};
 use tasker_testing::TestDatabase;
 
 use crate::{
@@ -166,7 +166,7 @@ async fn the_fast_way_leaves_what_is_not_plain_alone_with_its_message() {
         } else {
             bench.store.fail_steps(&[failure(&step, false)], "parity").await.unwrap()
         };
-        assert_eq!(judged.verdicts, [Verdict::NotPlain], "{verb:?}");
+        assert_eq!(judged.verdicts, [FastVerdict::NotPlain], "{verb:?}");
         assert_eq!(bench.look(&step).await, (state, None), "{verb:?}");
         assert_eq!(bench.results_in_the_queue().await, i64::from(step.message_id.is_some()));
         bench.empty_the_queue_of_results().await;
