@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::json;
 use tasker_client::{NewTask, v1::TaskState};
 use tasker_integration_tests::{Mesh, Program, ReceivedSpan, SpanReceiver, register_examples};
+use tasker_worker::{HandlerError, Registry, StepContext};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -58,6 +59,50 @@ async fn a_task_of_four_steps_is_one_trace_without_orphans() {
         .filter(|span| span.trace_id != trace_id && span.service != "tasker-gateway")
         .collect();
     assert!(strays.is_empty(), "spans of the task in other traces: {strays:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_result_is_judged_under_one_span_whichever_way_it_goes() {
+    let receiver = SpanReceiver::start().await;
+    let mesh = Mesh::setup().with("telemetry.otlp_endpoint", &receiver.endpoint()).start().await;
+    let client = mesh.client();
+    // But for the first, what is asked of them has the fast way leave them alone.
+    let yaml = "{namespace: ways, name: all, version: 1.0.0, steps: [
+        {name: plain, handler: {callable: number}},
+        {name: fits, handler: {callable: number}, result_schema: {type: integer}},
+        {name: breaks, handler: {callable: number}, result_schema: {type: string}},
+        {name: tells, handler: {callable: fails}, retry: {max_attempts: 2, backoff: none},
+         publishes_events: [{name: it.failed, condition: failure}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let mut handlers = Registry::new();
+    handlers.register_fn("number", |_: StepContext| async { Ok(1) });
+    handlers.register_fn("fails", |_: StepContext| async {
+        Err::<i32, _>(HandlerError::retryable("busy", "never"))
+    });
+    let worker = mesh.worker(&["ways"], &handlers);
+    let task_id = client.create_task(NewTask::of("ways", "all")).await.unwrap().task_id;
+    let task = client.wait_for_task(&task_id, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::BlockedByFailures);
+    worker.stop().await;
+    mesh.stop().await;
+
+    let spans = receiver.spans();
+    let mut judged: Vec<_> = spans
+        .iter()
+        .filter(|span| span.service == "tasker-result-processor")
+        .filter(|span| span.attributes.get("task.id") == Some(&task_id))
+        .filter(|span| ["step.complete", "step.fail"].contains(&span.name.as_str()))
+        .map(|span| (span.name.as_str(), span.attributes.get("error.type").map(String::as_str)))
+        .collect();
+    judged.sort_unstable();
+    let expected = [
+        ("step.complete", None),
+        ("step.complete", None),
+        ("step.fail", Some("RESULT_SCHEMA_VIOLATION")),
+        ("step.fail", Some("busy")),
+        ("step.fail", Some("busy")),
+    ];
+    assert_eq!(judged, expected);
 }
 
 fn each_step_ran_in_it(spans: &[&ReceivedSpan]) {

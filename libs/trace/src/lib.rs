@@ -90,6 +90,11 @@ impl TraceContext {
     }
 }
 
+/// Names a span anew, of which it was not known in the beginning what it would come to.
+pub fn rename(span: &Span, name: &'static str) {
+    span.context().span().update_name(name);
+}
+
 /// The length that the W3C asks everyone to carry, in bytes.
 const TRACESTATE_LIMIT: usize = 512;
 

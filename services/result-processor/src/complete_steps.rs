@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use tasker_stack::gather::Stage;
 use tasker_store::{Completion, FastVerdict, Started, StoreError, Verdict};
 use tasker_trace::TraceContext;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::{
     announce::Outlets,
-    settle_steps::{Fast, Unsettled},
+    settle_steps::{Fast, Unjudged, Unsettled},
 };
 
 /// The most bytes of results in one transaction.
@@ -55,12 +56,15 @@ impl Stage for CompleteSteps {
     }
 
     async fn apply(&self, items: &[Completion]) -> Result<Vec<Fast<Completed>>, StoreError> {
-        let (_spans, traced): (Vec<_>, Vec<_>) = items.iter().cloned().map(traced).unzip();
+        let (spans, traced): (Vec<_>, Vec<_>) = items.iter().cloned().map(traced).unzip();
         let judged = self.outlets.database.store.complete_steps(&traced, &self.outlets.actor).await;
         let (verdicts, started) = self.outlets.tell(judged)?;
         let mut started = by_delivery(started);
         let answer = |(nth, verdict): (usize, FastVerdict)| match verdict {
-            FastVerdict::NotPlain => Fast::NotPlain(Box::new(Unsettled::Good(items[nth].clone()))),
+            FastVerdict::NotPlain => {
+                let item = Unjudged::Good(traced[nth].clone());
+                Fast::NotPlain(Box::new(Unsettled::left(item, spans[nth].clone())))
+            }
             FastVerdict::Judged(verdict) => {
                 Fast::Judged(answer(&traced[nth], verdict, &mut started))
             }
@@ -91,7 +95,14 @@ pub fn answer(
 
 /// The span of one item, which its children's messages name.
 pub fn traced(mut item: Completion) -> (tracing::Span, Completion) {
-    let span = tracing::info_span!("step.complete", task.id = %item.held.task_id, step.ordinal = item.held.ordinal);
+    let span = tracing::info_span!(
+        "step.complete",
+        task.id = %item.held.task_id,
+        step.ordinal = item.held.ordinal,
+        // Of a good result that is no good: see `fail_steps::name_for_failure`.
+        step.attempt = Empty,
+        error.type = Empty
+    );
     item.traceparent = TraceContext::through(&item.traceparent, &span);
     (span, item)
 }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     judge::Judgement,
-    settle_steps::{Known, Unsettled},
+    settle_steps::{Known, Unjudged, Unsettled},
 };
 
 /// What a batch of results brings with it.
@@ -45,7 +45,7 @@ impl<'k> Expansions<'k> {
         let mut templates: HashMap<Uuid, &Template> = HashMap::new();
         let mut queued = Vec::new();
         for (item, known) in items.iter().zip(known) {
-            let (Unsettled::Good(good), Some(known)) = (item, known) else { continue };
+            let (Unjudged::Good(good), Some(known)) = (&item.result, known) else { continue };
             if known.step()?.kind.expands() {
                 templates.insert(known.held.task_id, &known.template);
             }

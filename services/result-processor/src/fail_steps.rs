@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     announce::Outlets,
     patience::Patience,
-    settle_steps::{Fast, Unsettled},
+    settle_steps::{Fast, Unjudged, Unsettled},
 };
 
 /// A failure, and what is known of how long to wait.
@@ -48,14 +48,18 @@ impl Stage for FailSteps {
             .await
             .inspect_err(|error| self.outlets.database.noticed(error))?;
         let with_wait = items.iter().cloned().zip(waits).map(traced);
-        let (_spans, failures): (Vec<_>, Vec<_>) = with_wait.unzip();
+        let (spans, failures): (Vec<_>, Vec<_>) = with_wait.unzip();
         let judged = self.outlets.database.store.fail_steps(&failures, &self.outlets.actor).await;
         let (verdicts, _) = self.outlets.tell(judged)?;
-        let answer = |(item, verdict): (&Failed, FastVerdict)| match verdict {
-            FastVerdict::NotPlain => Fast::NotPlain(Box::new(Unsettled::Bad(item.clone()))),
+        let answer = |(nth, verdict): (usize, FastVerdict)| match verdict {
+            FastVerdict::NotPlain => {
+                let failure = failures[nth].clone();
+                let item = Unjudged::Bad(Failed { failure, ..items[nth].clone() });
+                Fast::NotPlain(Box::new(Unsettled::left(item, spans[nth].clone())))
+            }
             FastVerdict::Judged(verdict) => Fast::Judged(verdict),
         };
-        Ok(items.iter().zip(verdicts).map(answer).collect())
+        Ok(verdicts.into_iter().enumerate().map(answer).collect())
     }
 
     fn may_be_one_items_fault(error: &StoreError) -> bool {
@@ -77,4 +81,11 @@ pub fn traced((item, wait): (Failed, Duration)) -> (tracing::Span, Failure) {
     );
     failure.traceparent = TraceContext::through(&failure.traceparent, &span);
     (span, failure)
+}
+
+/// Has the span of a good result tell of the failure that it was judged to be.
+pub fn name_for_failure(span: &tracing::Span, failed: &Failed) {
+    tasker_trace::rename(span, "step.fail");
+    span.record("step.attempt", failed.attempt);
+    span.record("error.type", &failed.failure.error_type);
 }

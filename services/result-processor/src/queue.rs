@@ -35,7 +35,7 @@ impl QueuedResults {
         // What says of more than its own step is for nobody else.
         let (says, good): (Vec<_>, Vec<_>) = good.into_iter().partition(|result| result.says);
         let says = says.into_iter().map(|result| (result.message_id, completion(result)));
-        let says = says.map(|(id, item)| (id, Unsettled::Good(item)));
+        let says = says.map(|(id, item)| (id, Unsettled::good(item)));
         let good = good.into_iter().map(|result| (result.message_id, completion(result))).collect();
         let bad = bad.into_iter().map(|result| (result.message_id, failed(result))).collect();
         let store = &self.database.store;

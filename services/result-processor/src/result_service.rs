@@ -162,7 +162,7 @@ impl Results {
                 match item.said {
                     Said::Nothing => self.good.submit(item).map(Answer::Good),
                     Said::This(_) | Said::Stored => {
-                        self.any.submit(Unsettled::Good(item)).map(Answer::Any)
+                        self.any.submit(Unsettled::good(item)).map(Answer::Any)
                     }
                 }
             }

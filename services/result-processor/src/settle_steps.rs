@@ -17,6 +17,7 @@ use tasker_store::{
     Completion, DomainEvent, Failure, Held, Judged, Locked, Payload, Settlement, Started,
     StoreError, ToLock, Verdict,
 };
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::{
@@ -39,7 +40,16 @@ pub enum Fast<T> {
 
 /// A result that goes the long way.
 #[derive(Debug, Clone)]
-pub enum Unsettled {
+pub struct Unsettled {
+    pub result: Unjudged,
+    /// Of the fast way, where it is found that a step is not plain: the work goes on under it, and a
+    /// failure waits as long as was found there.
+    span: Option<Span>,
+}
+
+/// What is to be judged.
+#[derive(Debug, Clone)]
+pub enum Unjudged {
     Good(Completion),
     Bad(Failed),
 }
@@ -65,21 +75,31 @@ struct Settled {
     good: Vec<(usize, Completion)>,
     bad: Vec<(usize, Failure)>,
     events: Vec<(usize, DomainEvent, Delivery)>,
-    spans: Vec<tracing::Span>,
+    spans: Vec<Span>,
 }
 
 impl Unsettled {
+    /// A good result that goes the long way from the beginning.
+    pub fn good(item: Completion) -> Self {
+        Self { result: Unjudged::Good(item), span: None }
+    }
+
+    /// A result, traced, that the fast way has left.
+    pub fn left(result: Unjudged, span: Span) -> Self {
+        Self { result, span: Some(span) }
+    }
+
     fn held(&self) -> Held {
-        match self {
-            Self::Good(item) => item.held,
-            Self::Bad(item) => item.failure.held,
+        match &self.result {
+            Unjudged::Good(item) => item.held,
+            Unjudged::Bad(item) => item.failure.held,
         }
     }
 
     fn message_id(&self) -> Option<i64> {
-        match self {
-            Self::Good(item) => item.message_id,
-            Self::Bad(item) => item.failure.message_id,
+        match &self.result {
+            Unjudged::Good(item) => item.message_id,
+            Unjudged::Bad(item) => item.failure.message_id,
         }
     }
 }
@@ -132,11 +152,11 @@ impl SettleSteps {
         Ok(judged)
     }
 
-    /// How long each failure waits, by place.
+    /// How long each failure waits, by place, where that is not known yet.
     async fn waits(&self, items: &[Unsettled]) -> Result<HashMap<usize, Duration>, StoreError> {
-        let bad = items.iter().enumerate().filter_map(|(place, item)| match item {
-            Unsettled::Good(_) => None,
-            Unsettled::Bad(failed) => Some((place, failed.clone())),
+        let bad = items.iter().enumerate().filter_map(|(place, item)| match &item.result {
+            Unjudged::Bad(failed) if item.span.is_none() => Some((place, failed.clone())),
+            Unjudged::Good(_) | Unjudged::Bad(_) => None,
         });
         let (places, failed): (Vec<usize>, Vec<Failed>) = bad.unzip();
         if failed.is_empty() {
@@ -222,31 +242,59 @@ impl Settled {
         waits: &HashMap<usize, Duration>,
         expansions: &mut Expansions<'_>,
     ) -> Result<(), StoreError> {
-        match (item, known) {
-            (Unsettled::Good(good), None) => {
-                let (span, good) = complete_steps::traced(good.clone());
-                self.spans.push(span);
+        match (&item.result, known) {
+            (Unjudged::Good(good), None) => {
+                let good = self.traced_good(good.clone(), item.span.as_ref());
                 self.good.push((place, good));
                 Ok(())
             }
-            (Unsettled::Good(good), Some(known)) => {
+            (Unjudged::Good(good), Some(known)) => {
                 let judgement = match judge(known.step()?, known.result(good)) {
                     Judgement::Complete => expansions.judge(known, good)?,
                     failed @ Judgement::Fail { .. } => failed,
                 };
                 match judgement {
-                    Judgement::Complete => self.complete(place, good.clone(), known, expansions),
+                    Judgement::Complete => {
+                        let good = self.traced_good(good.clone(), item.span.as_ref());
+                        self.complete(place, good, known, expansions)
+                    }
                     Judgement::Fail { error_type, message } => {
                         let failed = refused(good, known.locked.attempt, error_type, message);
-                        self.fail(place, failed, Duration::ZERO, Some(known), expansions)
+                        let failure = match &item.span {
+                            Some(span) => {
+                                fail_steps::name_for_failure(span, &failed);
+                                failed.failure
+                            }
+                            None => self.traced_bad(failed, Duration::ZERO),
+                        };
+                        self.fail(place, failure, Some(known), expansions)
                     }
                 }
             }
-            (Unsettled::Bad(failed), known) => {
-                let wait = waits.get(&place).copied().unwrap_or_default();
-                self.fail(place, failed.clone(), wait, known, expansions)
+            (Unjudged::Bad(failed), known) => {
+                let failure = match waits.get(&place) {
+                    Some(wait) => self.traced_bad(failed.clone(), *wait),
+                    None => failed.failure.clone(),
+                };
+                self.fail(place, failure, known, expansions)
             }
         }
+    }
+
+    /// Under the span that it has, or one of its own.
+    fn traced_good(&mut self, good: Completion, begun: Option<&Span>) -> Completion {
+        if begun.is_some() {
+            return good;
+        }
+        let (span, good) = complete_steps::traced(good);
+        self.spans.push(span);
+        good
+    }
+
+    fn traced_bad(&mut self, failed: Failed, wait: Duration) -> Failure {
+        let (span, failure) = fail_steps::traced((failed, wait));
+        self.spans.push(span);
+        failure
     }
 
     fn complete(
@@ -256,8 +304,6 @@ impl Settled {
         known: &Known,
         expansions: &mut Expansions<'_>,
     ) -> Result<(), StoreError> {
-        let (span, good) = complete_steps::traced(good);
-        self.spans.push(span);
         expansions.end_well(known, &good)?;
         let events = events_of(known, End::Success(known.result(&good)), &good.traceparent)?;
         self.events.extend(events.into_iter().map(|(event, way)| (place, event, way)));
@@ -268,13 +314,10 @@ impl Settled {
     fn fail(
         &mut self,
         place: usize,
-        failed: Failed,
-        wait: Duration,
+        mut failure: Failure,
         known: Option<&Known>,
         expansions: &mut Expansions<'_>,
     ) -> Result<(), StoreError> {
-        let (span, mut failure) = fail_steps::traced((failed, wait));
-        self.spans.push(span);
         if let Some(known) = known.filter(|known| known.ends_with(&failure)) {
             failure.passed_over = expansions.end_badly(known, &failure.traceparent)?;
             let (error_type, message) = known.error(&failure);
