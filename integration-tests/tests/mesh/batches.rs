@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
+use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 use tasker_client::{
     Client, NewTask, Operator,
-    v1::{Remedy, StepState, TaskState},
+    v1::{Remedy, StepState, TaskState, Transition},
 };
 use tasker_integration_tests::{Mesh, until};
-use tasker_worker::{Batches, HandlerError, Registry, StepContext};
+use tasker_worker::{Batches, Checkpoint, HandlerError, Registry, StepContext, Yield};
 use tokio::sync::{Barrier, Semaphore};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,6 +27,7 @@ in_both_shapes![
     as_many_workers_run_at_once_as_parallelism_allows_and_no_more,
     a_failed_worker_counts_as_done_where_the_batch_continues,
     the_first_failure_ends_a_batch_that_fails_fast,
+    a_worker_that_has_yielded_goes_on_where_its_batch_fails_fast,
     workers_of_a_batch_that_are_repaired_run_no_more_at_once_than_parallelism_allows,
     a_plan_is_run_again_and_not_settled_by_hand,
     an_isolated_failure_holds_back_what_waits_and_not_the_others,
@@ -226,6 +228,55 @@ async fn the_first_failure_ends_a_batch_that_fails_fast(mesh: &Mesh) {
     assert_eq!((counts.failed, counts.satisfied, counts.total), (5, 2, 9));
     let sum = client.get_step(&task_id, "sum").await.unwrap();
     assert_eq!((sum.state(), sum.unmet_dependencies), (StepState::Pending, 5));
+    worker.stop().await;
+    let ledger = mesh.ledger().await;
+    ledger.histories_hold().await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_worker_that_has_yielded_goes_on_where_its_batch_fails_fast(mesh: &Mesh) {
+    const DELAY: Duration = Duration::from_secs(2);
+    let client = mesh.client();
+    register(&client, "yields", "parallelism: 2, failure_strategy: fail_fast").await;
+    let fail = Arc::new(Semaphore::new(0));
+    let mut handlers = handlers();
+    let signal = fail.clone();
+    handlers.register_fn("work", move |step: StepContext| {
+        let signal = signal.clone();
+        async move {
+            if step.cursor::<u32>()? == 0 {
+                signal.acquire().await.expect("it is not closed").forget();
+                return Err(HandlerError::permanent("bad_row", "it cannot be read"));
+            }
+            match step.checkpoint() {
+                None => Err(Yield::at(Checkpoint::at(&1)?).after(DELAY).into()),
+                Some(_) => Ok(2),
+            }
+        }
+    });
+    let worker = mesh.worker(&["batches"], &handlers);
+    let task_id = submit(&client, "yields", 3).await;
+    let stands = async |step: &str, state| {
+        until("the step has got so far", PATIENCE, async || {
+            let step = client.get_step(&task_id, step).await.ok()?;
+            (step.state() == state).then_some(step)
+        })
+        .await
+    };
+    until("it has yielded", PATIENCE, async || {
+        let history: Vec<Transition> =
+            client.list_transitions(&task_id, "work_2").try_collect().await.ok()?;
+        history.iter().any(|it| it.reason == "yielded").then_some(())
+    })
+    .await;
+    fail.add_permits(1);
+    stands("work_1", StepState::Error).await;
+    // It has begun, though the attempt was not used up.
+    let third = stands("work_3", StepState::Error).await;
+    let error = third.result.unwrap().error.unwrap();
+    assert_eq!(error.message, "another worker of the batch has failed before this one began");
+    ends(&client, &task_id, TaskState::BlockedByFailures).await;
+    assert_eq!(result(&client, &task_id, "work_2").await, json!(2));
     worker.stop().await;
     let ledger = mesh.ledger().await;
     ledger.histories_hold().await;

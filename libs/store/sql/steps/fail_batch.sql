@@ -1,24 +1,29 @@
 -- Fails the workers of batches that have not begun, since one has failed for good: Fail. Runs in the
 -- transaction that takes that failure, before it is taken. The caller has locked the tasks.
 WITH found AS MATERIALIZED (
-    SELECT steps.task_id, steps.ordinal, steps.state, unmet_dependencies
+    SELECT steps.task_id, steps.ordinal, steps.state, unmet_dependencies,
+        -- It was reset since a worker last answered for it.
+        accepted_delivery_id IS NOT NULL AS again
     FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS batch (task_id, declared, first)
     JOIN steps ON steps.task_id = batch.task_id
         AND steps.ordinal >= batch.first AND steps.declared = batch.declared
-    WHERE steps.state IN ('pending', 'enqueued') AND attempt = 0
+    -- What has yielded waits with no attempt used up, as if it had not begun; but it has, and goes on.
+    WHERE attempt = 0
+      AND (steps.state = 'pending' OR (steps.state = 'enqueued' AND accepted_delivery_id IS NULL))
     ORDER BY steps.task_id, steps.ordinal FOR NO KEY UPDATE OF steps
 ), failed AS (
     -- It waits for no place any more: whoever repairs it has it begin.
     UPDATE steps SET state = step_state_after(steps.state, 'Fail'), unmet_dependencies = 0
     FROM found
     WHERE (steps.task_id, steps.ordinal) = (found.task_id, found.ordinal)
-    RETURNING steps.task_id, steps.ordinal, steps.state, steps.attempt,
+    RETURNING steps.task_id, steps.ordinal, steps.state, steps.attempt, found.again,
         found.state = 'enqueued' AS was_in_flight,
         found.state = 'pending' AND found.unmet_dependencies = 0 AS was_ready
 ), recorded AS (
     INSERT INTO step_results (task_id, ordinal, attempt, error_type, error_message, retryable)
     SELECT task_id, ordinal, attempt, 'BATCH_FAILED_FAST',
-        'another worker of the batch has failed before this one began', false
+        'another worker of the batch has failed before this one began' || CASE WHEN again THEN ' again' ELSE '' END,
+        false
     FROM failed
     ON CONFLICT (task_id, ordinal) DO UPDATE
     SET attempt = EXCLUDED.attempt, content_type = NULL, data = NULL, metadata = NULL,

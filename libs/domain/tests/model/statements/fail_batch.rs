@@ -9,7 +9,9 @@ use crate::database::Database;
 pub(super) fn fail_batch(database: &mut Database, rules: &Rules) {
     for worker in rules.graph.workers() {
         let Some(row) = &mut database.steps[worker] else { continue };
-        if !row.state.is_before_start() || row.attempt > 0 {
+        // What has answered and waits in its queue has yielded, or was reset: it goes on.
+        let goes_on = row.state == StepState::Enqueued && row.accepted.is_some();
+        if !row.state.is_before_start() || row.attempt > 0 || goes_on {
             continue;
         }
         match row.state {
