@@ -22,13 +22,19 @@ WITH deleted AS (
     FROM taken JOIN tasks USING (task_id)
     WHERE task_state_after(tasks.state, 'StepsEnqueued') IS NOT NULL
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
+), holdable AS (
+    -- A twin of a message may name a step that has moved on: held, it would be sent once more.
+    SELECT locked.* FROM locked JOIN steps USING (task_id, ordinal)
+    WHERE hold IS NOT NULL
+      AND step_state_after(steps.state, 'Enqueue') IS NOT NULL AND steps.unmet_dependencies = 0
+    FOR NO KEY UPDATE OF steps
 ), held AS (
     INSERT INTO held_steps (task_id, ordinal, hold, template_id, namespace, priority, callable, traceparent,
         limit_name, limit_value, limit_values)
     SELECT task_id, ordinal, hold, template_id, queue, priority, callable, traceparent,
         CASE hold WHEN 'limit' THEN limit_name END, CASE hold WHEN 'limit' THEN limit_value END,
         CASE hold WHEN 'limit' THEN limit_values END
-    FROM locked WHERE hold IS NOT NULL
+    FROM holdable
     ON CONFLICT (task_id, ordinal) DO UPDATE
     SET hold = EXCLUDED.hold, held_at = EXCLUDED.held_at, limit_name = EXCLUDED.limit_name,
         limit_value = EXCLUDED.limit_value, limit_values = EXCLUDED.limit_values

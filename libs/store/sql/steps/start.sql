@@ -16,10 +16,15 @@ WITH taken AS (
     END::hold AS hold
     FROM taken JOIN tasks USING (task_id)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
+), holdable AS (
+    -- A twin of a message may name a step that has moved on: held, it would be sent once more.
+    SELECT locked.* FROM locked JOIN steps USING (task_id, ordinal)
+    WHERE hold IS NOT NULL AND step_state_after(steps.state, 'Start') IS NOT NULL
+    FOR NO KEY UPDATE OF steps
 ), held AS (
     INSERT INTO held_steps (task_id, ordinal, hold, template_id, namespace, priority, callable, traceparent)
     SELECT task_id, ordinal, hold, template_id, $11, priority, callable, traceparent
-    FROM locked WHERE hold IS NOT NULL
+    FROM holdable
     ON CONFLICT (task_id, ordinal) DO UPDATE
     SET hold = EXCLUDED.hold, held_at = EXCLUDED.held_at, limit_name = NULL, limit_value = NULL,
         limit_values = NULL

@@ -199,6 +199,16 @@ impl Bench {
             .unwrap();
     }
 
+    pub(crate) async fn is_held(&self, step: &AStep) -> bool {
+        let held = "SELECT EXISTS (SELECT FROM held_steps WHERE task_id = $1 AND ordinal = $2)";
+        sqlx::query_scalar(held)
+            .bind(step.held.task_id)
+            .bind(step.held.ordinal)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
     pub(crate) async fn results_in_the_queue(&self) -> i64 {
         let count = "SELECT count(*) FROM pgmq.q_orchestration_step_results";
         sqlx::query_scalar(count).fetch_one(&self.pool).await.unwrap()

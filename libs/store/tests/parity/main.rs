@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, PgConnection};
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId, TaskState};
-use tasker_store::{Ending, FastVerdict, Remedy, ToEnd, ToRepair};
+use tasker_store::{ByHand, Ending, FastVerdict, Remedy, ToEnd, ToRepair};
 use tasker_testing::TestDatabase;
 
 use crate::{
@@ -83,6 +83,27 @@ async fn the_database_guards_every_transition() {
                     assert_eq!(remembered, None, "{state} + {verb:?} is remembered, and was not");
                 }
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pause_holds_only_what_could_begin() {
+    let bench = Bench::new().await;
+    let by = ByHand { operator: "ana".to_owned(), reason: String::new() };
+    for verb in [Verb::Enqueue, Verb::EnqueueToWorker, Verb::Start] {
+        for state in StepState::ALL {
+            let step = bench.a_step(verb, state).await;
+            let task = TaskId(step.held.task_id);
+            assert_eq!(bench.store.pause_task(task, &by).await.unwrap(), Some(false));
+            // Perhaps a twin of a message that has had its effect: held, the step would be sent once more.
+            verb.apply(&bench, &step).await;
+            assert_eq!(
+                bench.is_held(&step).await,
+                verb.expected(state).is_some(),
+                "{state} + {verb:?}"
+            );
+            assert_eq!(bench.look(&step).await, (state, None), "{state} + {verb:?}");
         }
     }
 }

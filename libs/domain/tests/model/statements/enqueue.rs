@@ -11,15 +11,13 @@ pub(crate) fn enqueue(database: &mut Database, rules: &Rules, step: usize, place
     let taken = database.take(&Message::Ready(step));
     let limited = rules.limit.map(|_| Hold::Limit);
     let hold = if database.paused { Some(Hold::Pause) } else { limited };
-    if let Some(hold) = hold {
-        if taken && database.task.after(TaskEvent::StepsEnqueued).is_ok() {
-            database.held.insert(step, hold);
-        }
-        return;
-    }
     let unlocked = database.steps[step].as_ref().is_some_and(|step| step.unmet_dependencies == 0);
     let task = database.task.after(TaskEvent::StepsEnqueued);
     if !taken || !unlocked || task.is_err() || !database.allows(step, &[StepEvent::Enqueue]) {
+        return;
+    }
+    if let Some(hold) = hold {
+        database.held.insert(step, hold);
         return;
     }
     database.move_step(step, StepEvent::Enqueue);

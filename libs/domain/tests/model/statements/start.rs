@@ -6,12 +6,12 @@ use crate::database::{Database, Hold, Message, Session};
 
 /// Gives a step from its worker queue to a worker. What is paused is held; what has a limit has its slot.
 pub(crate) fn start(database: &mut Database, step: usize, session: Session) {
-    if database.paused {
-        database.take(&Message::Enqueued(step));
-        database.held.insert(step, Hold::Pause);
+    if !database.take(&Message::Enqueued(step)) || !database.allows(step, &[StepEvent::Start]) {
         return;
     }
-    if database.take(&Message::Enqueued(step)) && database.allows(step, &[StepEvent::Start]) {
+    if database.paused {
+        database.held.insert(step, Hold::Pause);
+    } else {
         database.begin(step, session);
     }
 }
