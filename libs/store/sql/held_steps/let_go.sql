@@ -6,7 +6,8 @@ WITH locked AS (
 ), freed AS (
     DELETE FROM held_steps USING locked
     WHERE held_steps.task_id = locked.task_id AND limit_name IS NULL
-      AND CASE WHEN template_id IN (SELECT template_id FROM paused_templates) THEN false ELSE true END
+      AND (SELECT true FROM paused_templates_by_id AS paused
+        WHERE paused.template_id = held_steps.template_id) IS NULL
     RETURNING held_steps.*, locked.of_task
 ), ready AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)

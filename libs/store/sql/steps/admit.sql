@@ -4,7 +4,8 @@
 WITH locked AS (
     SELECT item.*, tasks.template_id, CASE
         WHEN tasks.paused THEN 'task_paused'
-        WHEN tasks.template_id IN (SELECT template_id FROM paused_templates) THEN 'template_paused'
+        WHEN (SELECT true FROM paused_templates_by_id AS paused WHERE paused.template_id = tasks.template_id)
+            THEN 'template_paused'
     END::hold AS hold,
     task_state_after(tasks.state, 'StepsEnqueued') IS NOT NULL AS may
     FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::bigint[])

@@ -37,7 +37,8 @@ WITH item AS MATERIALIZED (
         ELSE 'lease_lost'
     END AS verdict,
     CASE WHEN tasks.paused OR (places IS NOT NULL
-            AND tasks.template_id IN (SELECT template_id FROM paused_templates)) THEN NULL
+            AND (SELECT true FROM paused_templates_by_id AS paused
+                WHERE paused.template_id = tasks.template_id)) THEN NULL
         ELSE places
     END AS open_places
     FROM item JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)

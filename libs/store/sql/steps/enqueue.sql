@@ -16,7 +16,8 @@ WITH deleted AS (
 ), locked AS (
     SELECT taken.*, tasks.template_id, tasks.priority, CASE
         WHEN tasks.paused THEN 'task_paused'
-        WHEN tasks.template_id IN (SELECT template_id FROM paused_templates) THEN 'template_paused'
+        WHEN (SELECT true FROM paused_templates_by_id AS paused WHERE paused.template_id = tasks.template_id)
+            THEN 'template_paused'
         WHEN limit_name IS NOT NULL THEN 'limit'
     END::hold AS hold
     FROM taken JOIN tasks USING (task_id)

@@ -12,7 +12,8 @@ WITH taken AS (
     -- Its steps are not joined here: through the task, each would be looked for among all of them.
     SELECT taken.*, tasks.watched, tasks.template_id, tasks.priority, CASE
         WHEN tasks.paused THEN 'task_paused'
-        WHEN tasks.template_id IN (SELECT template_id FROM paused_templates) THEN 'template_paused'
+        WHEN (SELECT true FROM paused_templates_by_id AS paused WHERE paused.template_id = tasks.template_id)
+            THEN 'template_paused'
     END::hold AS hold
     FROM taken JOIN tasks USING (task_id)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks

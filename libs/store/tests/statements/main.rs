@@ -5,3 +5,4 @@
 
 mod explained;
 mod messages;
+mod plans;
