@@ -186,13 +186,14 @@ impl Store {
         usage(&mut line, namespace, asked).await
     }
 
-    /// Forgets what no limit counts any more.
+    /// Forgets what no limit counts any more, so many at most. Says how many.
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn purge_limit_grants(&self) -> Result<(), StoreError> {
-        sqlx::query_file!("sql/limit_grants/purge.sql").execute(&self.relaxed).await?;
-        Ok(())
+    pub async fn purge_limit_grants(&self, at_most: i64) -> Result<u64, StoreError> {
+        let purged =
+            sqlx::query_file!("sql/limit_grants/purge.sql", at_most).execute(&self.relaxed).await?;
+        Ok(purged.rows_affected())
     }
 
     /// The contexts of tasks, as they were given.

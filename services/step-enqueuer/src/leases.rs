@@ -22,7 +22,7 @@ use crate::{deliver::Deliveries, liveness::Liveness, roster::Holding};
 
 /// How often deadlines are looked at while anything is held.
 const LOOK: Duration = Duration::from_millis(200);
-/// Leases ended in one transaction.
+/// Leases ended in one transaction, and what else is cleared away in one.
 const BATCH: i64 = 1_000;
 /// Ticks between two looks for sessions to forget.
 const PURGE: u32 = 20;
@@ -120,7 +120,7 @@ impl Leases {
         }
         if purge {
             database.store.purge_sessions().await?;
-            database.store.purge_limit_grants().await?;
+            while database.store.purge_limit_grants(BATCH).await? == BATCH.unsigned_abs() {}
             for session in sessions {
                 self.compare(session).await?;
             }

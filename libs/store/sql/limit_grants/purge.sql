@@ -1,7 +1,14 @@
--- Forgets what no limit counts any more.
-DELETE FROM limit_grants
-WHERE counts_until < now() AND NOT EXISTS (
-    SELECT FROM steps
-    WHERE (steps.task_id, steps.ordinal) = (limit_grants.task_id, limit_grants.ordinal)
-      AND is_in_use(steps.state, steps.attempt, limit_grants.attempt)
-)
+-- Forgets what no limit counts any more, the oldest first, so many at most. What no rate counts but still is
+-- in use is looked at and left: as many as run.
+DELETE FROM limit_grants WHERE ctid = ANY(ARRAY(
+    SELECT granted.ctid FROM limit_grants AS granted
+    WHERE counts_until < now()
+      -- By the step's key, in whatever order: an anti-join may read all steps.
+      AND (
+        SELECT is_in_use(steps.state, steps.attempt, granted.attempt) FROM steps
+        WHERE (steps.task_id, steps.ordinal) = (granted.task_id, granted.ordinal)
+    ) IS NOT TRUE
+    ORDER BY counts_until LIMIT $1
+    -- Another replica has the others.
+    FOR UPDATE SKIP LOCKED
+))

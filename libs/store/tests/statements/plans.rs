@@ -1,8 +1,11 @@
 //! How PostgreSQL goes about statements, by the plan that is kept for all calls. What it must not read whole
 //! is found by index, also where statistics say that the table is empty, or that it is long.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tasker_store::{Options, Store};
 use tasker_testing::TestDatabase;
 
 use crate::explained::{Statement, connection};
@@ -14,6 +17,11 @@ const TEMPLATES: &str =
         yaml, step_count, root_count)
     SELECT gen_random_uuid(), 'plans', 'template ' || n, '1.0.0', '', '', '', 1, 1
     FROM generate_series(1, 10000) AS n";
+const GRANTS: &str =
+    "INSERT INTO limit_grants (namespace, limit_name, limit_value, task_id, ordinal, attempt,
+        granted_at, counts_until)
+    SELECT 'plans', 'limit', '', gen_random_uuid(), 0, 1, now(), now() + n * interval '1 s'
+    FROM generate_series(-5000, 5000) AS n";
 
 const PAUSABLE: [&str; 5] =
     ["steps/enqueue", "steps/start", "steps/complete", "steps/admit", "held_steps/let_go"];
@@ -73,4 +81,42 @@ async fn whether_a_template_is_paused_is_looked_up_however_many_are() {
             looks_up(&database, statement, "templates", &["template_id"]).await;
         }
     }
+}
+
+#[tokio::test]
+async fn what_no_limit_counts_any_more_is_found_without_reading_the_rest() {
+    for database in [with(&[]).await, with(&[GRANTS]).await] {
+        looks_up(&database, "limit_grants/purge", "steps", &["task_id", "ordinal"]).await;
+        let mut connection = connection(&database).await;
+        let plan = Statement::named("limit_grants/purge").plan(&mut connection).await;
+        let kinds: Vec<_> = reads(&plan, "limit_grants")
+            .iter()
+            .map(|read| (read["Node Type"].clone(), read["Index Cond"].clone()))
+            .collect();
+        let of_index = (Value::from("Index Scan"), Value::from("(granted.counts_until < now())"));
+        let by_place = (Value::from("Tid Scan"), Value::Null);
+        assert!(
+            kinds.len() == 2 && kinds.contains(&of_index) && kinds.contains(&by_place),
+            "{plan:#}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_forgotten_of_limits_at_once_is_bounded() {
+    let database = with(&[GRANTS]).await;
+    let options = Options {
+        url: database.url().to_owned(),
+        max_connections: 1,
+        acquire_timeout: Duration::from_secs(10),
+        application_name: "plans".to_owned(),
+    };
+    let store = Store::connect(&options).await.unwrap();
+    let mut purged = Vec::new();
+    while purged.last() != Some(&0) {
+        purged.push(store.purge_limit_grants(4_000).await.unwrap());
+    }
+    // Those whose time is over; the last of them perhaps while this ran.
+    assert_eq!(purged[0], 4_000);
+    assert!((5_000..5_100).contains(&purged.iter().sum::<u64>()), "{purged:?}");
 }
