@@ -71,30 +71,17 @@ impl tasker_stage::Section for Section {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
-    use tasker_runtime::config::REFERENCE;
+    use tasker_testing::{reference, refuses_zero};
 
     use super::*;
 
-    fn source(text: &str, arguments: &[&str]) -> Source {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        let config = format!("--config={}", file.path().display());
-        let arguments = std::iter::once(config).chain(arguments.iter().map(ToString::to_string));
-        Source::from_parts(arguments, []).unwrap()
-    }
-
     #[test]
     fn the_reference_shows_the_defaults() {
-        let config = Config::load(&source(REFERENCE, &[])).unwrap();
-        assert_eq!(config.section, Section::default());
+        assert_eq!(reference(Config::load).section, Section::default());
     }
 
     #[test]
     fn a_wrong_bound_is_refused_by_its_name() {
-        let error =
-            Config::load(&source("", &["--result_processor.lanes=0"])).unwrap_err().to_string();
-        assert!(error.contains("result_processor.lanes"), "{error}");
+        refuses_zero(Config::load, &["result_processor.lanes"]);
     }
 }

@@ -100,10 +100,7 @@ mod tests {
 
     #[test]
     fn the_reference_shows_the_defaults() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("tasker.toml");
-        std::fs::write(&file, tasker_runtime::config::REFERENCE).unwrap();
-        let config = load(&[&format!("--config={}", file.display())]).unwrap();
+        let config = tasker_testing::reference(Config::load);
         assert_eq!(config.standalone, Section::default());
         assert_eq!(config.gateway, tasker_gateway::Section::default());
     }
