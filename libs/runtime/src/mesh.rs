@@ -5,13 +5,15 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tasker_stack::balance::{Balance, Endpoint, EndpointError};
 use tasker_trace::TraceContext;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 use tower::Service;
 use tracing::Span;
 
 use crate::config;
 
-/// A channel over the replicas of `service`, at `endpoints` from the section `mesh`.
+/// A channel over the replicas of `service`, at `endpoints` from the section `mesh`. Once we drain, it is
+/// no news that they go.
 ///
 /// # Errors
 ///
@@ -23,8 +25,10 @@ use crate::config;
 pub fn channel(
     service: &'static str,
     endpoints: &[String],
+    drain: &CancellationToken,
 ) -> Result<TracedBalance, config::Error> {
-    Ok(TracedBalance { inner: Balance::new(service, endpoints_of(service, endpoints)?) })
+    let endpoints = endpoints_of(service, endpoints)?;
+    Ok(TracedBalance { inner: Balance::new(service, endpoints, drain.clone()) })
 }
 
 /// The endpoints of `service`, from the section `mesh`.
@@ -81,9 +85,11 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_endpoint_is_named_with_its_field() {
         for endpoints in [vec![], vec!["https://there:1".to_owned()]] {
-            let error = channel("task-request", &endpoints).unwrap_err().to_string();
+            let drain = CancellationToken::new();
+            let error = channel("task-request", &endpoints, &drain).unwrap_err().to_string();
             assert!(error.starts_with("`mesh.task_request` is wrong"), "{error}");
         }
-        assert_eq!(channel("finalizer", &["127.0.0.1:1".to_owned()]).unwrap().connected(), 0);
+        let nobody = channel("finalizer", &["127.0.0.1:1".to_owned()], &CancellationToken::new());
+        assert_eq!(nobody.unwrap().connected(), 0);
     }
 }

@@ -10,6 +10,7 @@ use tasker_runtime::{
     config::{Drain, Error, Source},
     mesh,
 };
+use tokio_util::sync::CancellationToken;
 
 fn source(arguments: &[&str]) -> Source {
     Source::from_parts(arguments.iter().map(ToString::to_string), []).unwrap()
@@ -72,6 +73,7 @@ fn a_service_that_cannot_be_built_ends_with_1() {
 
 #[tokio::test]
 async fn an_endpoint_of_the_mesh_that_is_none_is_a_wrong_configuration() {
-    let wrong = mesh::channel("task-request", &["nowhere".to_owned()]).unwrap_err();
+    let drain = CancellationToken::new();
+    let wrong = mesh::channel("task-request", &["nowhere".to_owned()], &drain).unwrap_err();
     assert_eq!(wrong.report("finalizer"), ExitCode::from(64));
 }

@@ -18,6 +18,7 @@ use tasker_api::v1::{
 };
 use tasker_runtime::{Context, Service, Telemetry, config, mesh, mesh::TracedBalance, serve};
 use tokio::{net::TcpListener, sync::Mutex};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::Routes, transport::Server};
 use tracing::{Instrument, info_span};
 
@@ -83,10 +84,11 @@ async fn a_call_through_two_services_is_one_trace() {
     let telemetry = Telemetry::init("test", &telemetry).unwrap();
 
     let (last, _context) = start("finalizer", Hop(None)).await;
-    let onwards = mesh::channel("finalizer", &[last.to_string()]).unwrap();
+    let drain = CancellationToken::new();
+    let onwards = mesh::channel("finalizer", &[last.to_string()], &drain).unwrap();
     let (first, _context) = start("gateway", Hop(Some(HealthServiceClient::new(onwards)))).await;
     let mut client =
-        HealthServiceClient::new(mesh::channel("gateway", &[first.to_string()]).unwrap());
+        HealthServiceClient::new(mesh::channel("gateway", &[first.to_string()], &drain).unwrap());
     let root = info_span!(target: "tasker_test", "client.call");
     client.get_health(GetHealthRequest {}).instrument(root).await.unwrap_err();
 

@@ -58,18 +58,28 @@ impl Balance {
     /// Starts to connect to every replica of `service` that `endpoints` lead to.
     ///
     /// Names are resolved every 5 s. A call waits at most 2 s, or its `grpc-timeout` if that is
-    /// shorter, for a replica to be connected.
+    /// shorter, for a replica to be connected. When the last one is lost, that is a warning, unless
+    /// `leaving` is cancelled: then we go ourselves.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime: it spawns the tasks that connect.
     #[must_use]
-    pub fn new(service: &'static str, endpoints: Vec<Endpoint>) -> Self {
-        Self::with_wait(service, endpoints, CONNECT_WAIT)
+    pub fn new(
+        service: &'static str,
+        endpoints: Vec<Endpoint>,
+        leaving: CancellationToken,
+    ) -> Self {
+        Self::with_wait(service, endpoints, leaving, CONNECT_WAIT)
     }
 
-    fn with_wait(service: &'static str, endpoints: Vec<Endpoint>, connect_wait: Duration) -> Self {
-        let ready = Arc::new(Ready::new(service));
+    fn with_wait(
+        service: &'static str,
+        endpoints: Vec<Endpoint>,
+        leaving: CancellationToken,
+        connect_wait: Duration,
+    ) -> Self {
+        let ready = Arc::new(Ready::new(service, leaving));
         let stop = CancellationToken::new();
         let resolver = Resolver {
             service,

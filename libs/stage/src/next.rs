@@ -10,6 +10,7 @@ use tasker_runtime::{
     mesh,
 };
 use tasker_store::{Finalization, ReadyStep};
+use tokio_util::sync::CancellationToken;
 
 use crate::{Hints, wire};
 
@@ -17,9 +18,9 @@ use crate::{Hints, wire};
 ///
 /// # Errors
 /// The endpoints are none.
-pub fn step_enqueuer(config: &Mesh) -> Result<Hints<ReadyStep>, Error> {
-    let client =
-        StepEnqueuerServiceClient::new(mesh::channel("step-enqueuer", &config.step_enqueuer)?);
+pub fn step_enqueuer(config: &Mesh, drain: &CancellationToken) -> Result<Hints<ReadyStep>, Error> {
+    let channel = mesh::channel("step-enqueuer", &config.step_enqueuer, drain)?;
+    let client = StepEnqueuerServiceClient::new(channel);
     if !config.makes_calls() {
         return Ok(Hints::silent());
     }
@@ -36,8 +37,9 @@ pub fn step_enqueuer(config: &Mesh) -> Result<Hints<ReadyStep>, Error> {
 ///
 /// # Errors
 /// The endpoints are none.
-pub fn finalizer(config: &Mesh) -> Result<Hints<Finalization>, Error> {
-    let client = FinalizerServiceClient::new(mesh::channel("finalizer", &config.finalizer)?);
+pub fn finalizer(config: &Mesh, drain: &CancellationToken) -> Result<Hints<Finalization>, Error> {
+    let channel = mesh::channel("finalizer", &config.finalizer, drain)?;
+    let client = FinalizerServiceClient::new(channel);
     if !config.makes_calls() {
         return Ok(Hints::silent());
     }

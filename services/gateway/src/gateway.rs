@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::bail;
 use tasker_runtime::{Context, Service, config::Mesh, mesh};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
@@ -32,7 +33,7 @@ impl Gateway {
     /// is wrong.
     pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
         let routes = Routes::read(tasker_api::DESCRIPTORS)?;
-        let channels = channels(&config.mesh)?;
+        let channels = channels(&config.mesh, &context.drain)?;
         for owner in routes.owners() {
             if owner != OWN && !channels.contains_key(owner) {
                 bail!("the contract gives methods to {owner}, which `mesh` does not name");
@@ -51,7 +52,10 @@ impl Gateway {
 }
 
 /// All services but the gateway, whether clients may call them or only ask how they are.
-fn channels(mesh: &Mesh) -> Result<Channels, tasker_runtime::config::Error> {
+fn channels(
+    mesh: &Mesh,
+    drain: &CancellationToken,
+) -> Result<Channels, tasker_runtime::config::Error> {
     let services = [
         ("task-request", &mesh.task_request),
         ("step-enqueuer", &mesh.step_enqueuer),
@@ -60,7 +64,7 @@ fn channels(mesh: &Mesh) -> Result<Channels, tasker_runtime::config::Error> {
     ];
     let channels: Result<BTreeMap<_, _>, _> = services
         .into_iter()
-        .map(|(name, endpoints)| Ok((name, mesh::channel(name, endpoints)?)))
+        .map(|(name, endpoints)| Ok((name, mesh::channel(name, endpoints, drain)?)))
         .collect();
     Ok(Arc::new(channels?))
 }

@@ -68,8 +68,8 @@ impl ResultProcessor {
         let outlets = Outlets {
             database: database.clone(),
             actor: context.instance.clone(),
-            step_enqueuer: tasker_stage::step_enqueuer(&config.mesh)?,
-            finalizer: tasker_stage::finalizer(&config.mesh)?,
+            step_enqueuer: tasker_stage::step_enqueuer(&config.mesh, &context.drain)?,
+            finalizer: tasker_stage::finalizer(&config.mesh, &context.drain)?,
             announcer: Announcer::new(database.store.clone()),
             events: EventAnnouncer::new(database.clone()),
         };

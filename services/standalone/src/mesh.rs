@@ -92,6 +92,8 @@ impl Mesh {
     /// The stages together: what one still has for another is in its queue.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let gateway = self.gateway.stop().await;
+        // All of them before any has gone: each then knows why the others do.
+        self.stages.iter().for_each(|stage| stage.context.drain.cancel());
         let stages = join_all(self.stages.into_iter().map(Serving::stop)).await;
         let mut failures = [gateway].into_iter().chain(stages).filter_map(Result::err);
         let first = failures.next();

@@ -59,8 +59,12 @@ struct Standalone {
 }
 
 impl Standalone {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+    fn start(command: Command) -> Self {
+        Self::start_with_log(command, Stdio::inherit())
+    }
+
+    fn start_with_log(mut command: Command, log: impl Into<Stdio>) -> Self {
+        let mut child = command.stderr(log).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
@@ -123,6 +127,23 @@ async fn all_is_ready_when_it_says_so_and_all_ends_at_a_signal() {
     mesh.signal(Signal::SIGTERM);
     assert_eq!(mesh.ended(), Some(0));
     assert!(!postgres_runs(home.path()), "it waited for the end of PostgreSQL");
+}
+
+#[test]
+fn an_orderly_stop_warns_of_nothing() {
+    let home = home();
+    let log = home.path().join("log");
+    let mut command = command(home.path());
+    command.arg("--telemetry.log_format=json");
+    let mesh = Standalone::start_with_log(command, fs::File::create(&log).unwrap());
+    mesh.signal(Signal::SIGTERM);
+    assert_eq!(mesh.ended(), Some(0));
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.contains("is connected"), "{log}");
+    let loud =
+        |line: &&str| line.contains(r#""level":"WARN""#) || line.contains(r#""level":"ERROR""#);
+    let loud: Vec<&str> = log.lines().filter(loud).collect();
+    assert!(loud.is_empty(), "{loud:#?}");
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl StepEnqueuer {
         context.spawn("retries", retries.run(drain.clone()));
         context.spawn("listening", ear.run(drain.clone()));
 
-        let results = mesh::channel("result-processor", &config.mesh.result_processor)?;
+        let results = mesh::channel("result-processor", &config.mesh.result_processor, &drain)?;
         let results =
             ResultProcessorServiceClient::new(results).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let makes_calls = config.mesh.makes_calls();

@@ -43,7 +43,7 @@ impl TaskRequest {
     /// The database cannot be reached or has another schema, or an endpoint is none.
     pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
         let database = Database::open(&config.database, &context).await?;
-        let step_enqueuer = tasker_stage::step_enqueuer(&config.mesh)?;
+        let step_enqueuer = tasker_stage::step_enqueuer(&config.mesh, &context.drain)?;
         let pauses = Pauses {
             database: database.clone(),
             step_enqueuer: step_enqueuer.clone(),
@@ -53,7 +53,7 @@ impl TaskRequest {
             database: database.clone(),
             actor: context.instance.clone(),
             step_enqueuer: step_enqueuer.clone(),
-            finalizer: tasker_stage::finalizer(&config.mesh)?,
+            finalizer: tasker_stage::finalizer(&config.mesh, &context.drain)?,
         };
         let births = Gather::spawn(verb, config.bounds);
         let requests = Requests { database: database.clone(), births: births.clone() };
@@ -62,9 +62,9 @@ impl TaskRequest {
             requests.run(config.mesh.read_interval(), context.drain.clone()),
         );
 
+        let finalizer = mesh::channel("finalizer", &config.mesh.finalizer, &context.drain)?;
         let finalizer =
-            FinalizerServiceClient::new(mesh::channel("finalizer", &config.mesh.finalizer)?)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES);
+            FinalizerServiceClient::new(finalizer).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let backlog = Backlog::new(database.clone(), config.section.max_backlog);
         let reruns = Reruns { database: database.clone(), backlog: backlog.clone(), step_enqueuer };
         let tasks = Tasks {

@@ -70,8 +70,12 @@ async fn serve(
     ready.insert(replica.clone());
     tokio::pin!(connection);
     let ended = unwanted.run_until_cancelled(&mut connection).await;
-    if ready.remove(&replica) && ended.is_some() {
-        ready.warn_of_none();
+    match &ended {
+        Some(_) if ready.lost(&replica) => ready.warn_of_none(),
+        Some(_) => {}
+        None => {
+            ready.remove(&replica);
+        }
     }
     match ended {
         Some(Ok(())) => debug!(%address, "{address} closed its connection"),

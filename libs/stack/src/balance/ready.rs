@@ -11,6 +11,7 @@ use std::{
 use http::uri::Authority;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tracing::{info, warn};
 
@@ -34,11 +35,13 @@ impl Replica {
 pub(super) struct Ready {
     service: &'static str,
     replicas: watch::Sender<Vec<Arc<Replica>>>,
+    /// Cancelled when we go ourselves.
+    leaving: CancellationToken,
 }
 
 impl Ready {
-    pub(super) fn new(service: &'static str) -> Self {
-        Self { service, replicas: watch::Sender::default() }
+    pub(super) fn new(service: &'static str, leaving: CancellationToken) -> Self {
+        Self { service, replicas: watch::Sender::default(), leaving }
     }
 
     pub(super) fn insert(&self, replica: Arc<Replica>) {
@@ -50,6 +53,12 @@ impl Ready {
         if first {
             info!(service = self.service, "{} is connected", self.service);
         }
+    }
+
+    /// Says whether somebody should hear of it: it was the last one, though one is wanted. Who goes
+    /// himself knows that the others go, too.
+    pub(super) fn lost(&self, replica: &Arc<Replica>) -> bool {
+        self.remove(replica) && !self.leaving.is_cancelled()
     }
 
     /// Returns whether it was the last one.

@@ -75,7 +75,7 @@ impl Drop for TestReplica {
 fn balance_over(replicas: &[&TestReplica]) -> Balance {
     let endpoints =
         replicas.iter().map(|replica| replica.address.to_string().parse().unwrap()).collect();
-    Balance::new("test-service", endpoints)
+    Balance::new("test-service", endpoints, CancellationToken::new())
 }
 
 async fn connected(balance: &Balance, count: usize) {
@@ -123,7 +123,12 @@ async fn without_a_replica_a_call_is_unavailable_within_the_bound() {
     let mut gone = TestReplica::start();
     gone.kill();
     let endpoint = gone.address.to_string().parse().unwrap();
-    let balance = Balance::with_wait("test-service", vec![endpoint], Duration::from_millis(100));
+    let balance = Balance::with_wait(
+        "test-service",
+        vec![endpoint],
+        CancellationToken::new(),
+        Duration::from_millis(100),
+    );
     let started = Instant::now();
     let status = check(&balance).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
@@ -220,7 +225,7 @@ async fn a_draining_replica_loses_no_call() {
 async fn a_name_is_resolved() {
     let replica = TestReplica::start();
     let endpoint = format!("http://localhost:{}", replica.address.port()).parse().unwrap();
-    let mut balance = Balance::new("test-service", vec![endpoint]);
+    let mut balance = Balance::new("test-service", vec![endpoint], CancellationToken::new());
     let request = Request::post("/grpc.health.v1.Health/Check")
         .header("content-type", "application/grpc")
         .body(Body::new(http_body_util::Full::from(&[0u8; 5][..])))
@@ -260,4 +265,22 @@ async fn calls_in_a_storm_of_kills_succeed_or_are_unavailable() {
         futures::future::join_all(callers).await.into_iter().map(|count| count.unwrap()).sum();
     // Only those that were on the wire at a kill: at most one for each caller and kill.
     assert!(failed <= 24, "{failed} calls failed");
+}
+
+#[tokio::test]
+async fn who_leaves_is_not_warned_that_the_others_do() {
+    for leaves in [false, true] {
+        let mut replica = TestReplica::start();
+        let leaving = CancellationToken::new();
+        let endpoint = replica.address.to_string().parse().unwrap();
+        let balance = Balance::new("test-service", vec![endpoint], leaving.clone());
+        let ready = balance.shared.ready.clone();
+        ready.any().await;
+        let last = ready.choose().unwrap();
+        if leaves {
+            leaving.cancel();
+        }
+        assert_eq!(ready.lost(&last), !leaves);
+        replica.kill();
+    }
 }

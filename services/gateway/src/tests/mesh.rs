@@ -62,14 +62,14 @@ impl Mesh {
         let at = [address.to_string()];
         // Nobody listens there.
         let nowhere = ["127.0.0.1:1".to_owned()];
-        let channel = |name, at: &[String]| (name, mesh::channel(name, at).unwrap());
+        let stop = CancellationToken::new();
+        let channel = |name, at: &[String]| (name, mesh::channel(name, at, &stop).unwrap());
         let channels = Arc::new(BTreeMap::from([
             channel("task-request", &at),
             channel("step-enqueuer", &at),
             channel("result-processor", &nowhere),
         ]));
         let table = Routes::read(DESCRIPTORS).unwrap();
-        let stop = CancellationToken::new();
         let forward = Forward::new(table, channels.clone(), MAX_MESSAGE_BYTES, stop.clone());
         let origins: Vec<_> = origins.iter().map(|it| HeaderValue::from_static(it)).collect();
         let routes = front::routes(MeshHealth::new(channels), forward, &origins);
