@@ -29,6 +29,6 @@ pub use self::{
     database::database_readiness,
     process::Process,
     readiness::{Condition, Readiness},
-    serve::{Service, serve},
+    serve::{Service, VERSION, VERSION_KEY, serve},
     telemetry::{Telemetry, TelemetryError},
 };

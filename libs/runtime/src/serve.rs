@@ -16,6 +16,7 @@ use tonic::{
 };
 use tracing::{info, warn};
 
+pub use self::health::{VERSION, VERSION_KEY};
 use self::trace::TraceLayer;
 use crate::Context;
 

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use tasker_api::v1::{
     GetHealthRequest, GetHealthResponse, ServiceHealth, health_service_server::HealthService,
 };
-use tasker_runtime::mesh::TracedBalance;
+use tasker_runtime::{VERSION, VERSION_KEY, mesh::TracedBalance};
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::{
@@ -51,15 +51,15 @@ fn own_health() -> ServiceHealth {
         ready: true,
         replicas: 1,
         reason: String::new(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
     }
 }
 
 async fn health_of(service: &str, channel: TracedBalance) -> ServiceHealth {
     let replicas = channel.connected();
-    let found = match replicas {
+    let (found, version) = match replicas {
         // It would only wait for one.
-        0 => Err("no replica is connected".to_owned()),
+        0 => (Err("no replica is connected".to_owned()), String::new()),
         _ => check(channel).await,
     };
     ServiceHealth {
@@ -67,16 +67,21 @@ async fn health_of(service: &str, channel: TracedBalance) -> ServiceHealth {
         ready: found.is_ok(),
         replicas: i32::try_from(replicas).unwrap_or(i32::MAX),
         reason: found.err().unwrap_or_default(),
-        // A health check does not tell it.
-        version: String::new(),
+        version,
     }
 }
 
-/// `Err` says why it is not ready.
-async fn check(channel: TracedBalance) -> Result<(), String> {
+/// `Err` says why it is not ready. With the version of the replica that answered.
+async fn check(channel: TracedBalance) -> (Result<(), String>, String) {
     let mut client = HealthClient::new(channel);
     let whole = HealthCheckRequest::default();
-    match timeout(PATIENCE, client.check(whole)).await {
+    let answer = timeout(PATIENCE, client.check(whole)).await;
+    let version = match &answer {
+        Ok(Ok(answer)) => answer.metadata().get(VERSION_KEY).and_then(|text| text.to_str().ok()),
+        _ => None,
+    };
+    let version = version.unwrap_or_default().to_owned();
+    let found = match answer {
         Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
         Ok(Ok(_)) => Err("it says that it is not serving".to_owned()),
         // The channel's own words name addresses, which are nobody's business.
@@ -85,5 +90,6 @@ async fn check(channel: TracedBalance) -> Result<(), String> {
         }
         Ok(Err(status)) => Err(format!("it cannot be asked: {}", status.code())),
         Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-    }
+    };
+    (found, version)
 }

@@ -119,6 +119,8 @@ async fn all_is_ready_when_it_says_so_and_all_ends_at_a_signal() {
     let health = client.health().await.unwrap();
     assert!(health.ready, "{health:?}");
     assert_eq!(health.services.len(), 5);
+    let versions: Vec<&str> = health.services.iter().map(|it| it.version.as_str()).collect();
+    assert_eq!(versions, [env!("CARGO_PKG_VERSION"); 5]);
     let listed: Vec<Template> =
         client.list_templates(ListTemplatesRequest::default()).try_collect().await.unwrap();
     assert_eq!(listed.len(), 7);

@@ -4860,7 +4860,7 @@ pub struct ServiceHealth {
     /// Why it is not ready. For people.
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
-    /// For example `0.1.0`. Empty where the gateway does not know it.
+    /// For example `0.1.0`: of the replica that answered. Empty if none did.
     #[prost(string, tag = "5")]
     pub version: ::prost::alloc::string::String,
 }
