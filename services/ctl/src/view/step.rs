@@ -1,0 +1,58 @@
+//! Steps, and what they came to.
+
+use serde::Serialize;
+use tasker_client::v1;
+
+use super::shared::{Payload, StepError};
+use crate::names;
+
+/// See `Step`.
+#[derive(Serialize)]
+pub(crate) struct Step {
+    task_id: String,
+    name: String,
+    state: String,
+    handler: String,
+    dependencies: Vec<String>,
+    unmet_dependencies: i32,
+    attempt: i32,
+    max_attempts: i32,
+    retry_time: Option<String>,
+    result: Option<StepOutcome>,
+}
+
+impl From<v1::Step> for Step {
+    fn from(step: v1::Step) -> Self {
+        Self {
+            state: names::step_state(step.state()),
+            task_id: step.task_id,
+            name: step.name,
+            handler: step.handler,
+            dependencies: step.dependencies,
+            unmet_dependencies: step.unmet_dependencies,
+            attempt: step.attempt,
+            max_attempts: step.max_attempts,
+            retry_time: names::time(step.retry_time.as_ref()),
+            result: step.result.map(Into::into),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct StepOutcome {
+    payload: Option<Payload>,
+    error: Option<StepError>,
+    attempt: i32,
+    time: Option<String>,
+}
+
+impl From<v1::StepOutcome> for StepOutcome {
+    fn from(outcome: v1::StepOutcome) -> Self {
+        Self {
+            payload: outcome.payload.map(Payload),
+            error: outcome.error.map(Into::into),
+            attempt: outcome.attempt,
+            time: names::time(outcome.time.as_ref()),
+        }
+    }
+}
