@@ -1,8 +1,14 @@
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
+use tasker_domain::{Ordinal, TaskId};
+use tasker_store::Held;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::at_hand::TaskAtHand;
 
 type Inbox = mpsc::Receiver<Result<WorkResponse, tonic::Status>>;
 

@@ -1,0 +1,120 @@
+//! Places at workers: reserved for steps that are about to begin, or that a result may unlock.
+
+use std::{collections::HashSet, sync::Arc};
+
+use tasker_domain::{Ordinal, Rank, SessionId, TaskId, template::Kind};
+use tasker_store::Held;
+use uuid::Uuid;
+
+use super::{Inner, Roster, Seat};
+use crate::at_hand::TaskAtHand;
+
+/// A place for a step that a result may unlock.
+pub struct Kept {
+    pub ordinal: Ordinal,
+    pub seat: Seat,
+    /// The delivery that is there now, if its result frees the place.
+    pub freed_by: Option<Uuid>,
+    pub task: Arc<TaskAtHand>,
+}
+
+impl Roster {
+    /// Reserves a place for a fresh step, unless one that goes before it waits for such a place.
+    pub fn reserve_fresh(&self, namespace: &str, callable: &str, rank: Rank) -> Option<Seat> {
+        let mut inner = self.lock();
+        if inner.waits_before(self.ageing, namespace, callable, rank) {
+            None
+        } else {
+            inner.reserve(namespace, callable)
+        }
+    }
+
+    /// Keeps places for the steps that a result may unlock, but for those in `wanted`, and unless steps
+    /// that go before them wait for such places. The result's own place, free once it is answered, is for a
+    /// step that waits for this result alone; whether others are unlocked is not known.
+    pub fn reserve_next(
+        &self,
+        session: SessionId,
+        held: &Held,
+        wanted: &mut HashSet<(Uuid, Ordinal)>,
+    ) -> Vec<Kept> {
+        let mut inner = self.lock();
+        let holding = inner.members.get(&session).and_then(|it| it.holding.get(&held.delivery_id));
+        let Some(task) = holding.and_then(|holding| holding.task.clone()) else {
+            return Vec::new();
+        };
+        let template = task.template.clone();
+        let Some(step) = template.step(Ordinal(held.ordinal)) else { return Vec::new() };
+        let rank = Rank::of(task.priority, TaskId(held.task_id));
+        let own = held.delivery_id;
+        let mut kept = Vec::new();
+        for ordinal in &step.dependants {
+            let Some(next) = template.step(*ordinal) else { continue };
+            let (namespace, callable) = (&next.queue, &next.callable);
+            if next.kind == Kind::BatchWorker {
+                // Its runs have places of their own, which are not known yet.
+                continue;
+            }
+            // What has limits is judged by them before it begins.
+            if !next.limits.is_empty()
+                || wanted.contains(&(held.task_id, *ordinal))
+                || inner.waits_before(self.ageing, namespace, callable, rank)
+            {
+                continue;
+            }
+            let alone = next.dependencies.len() == 1;
+            let freed = (alone.then(|| inner.pass_on(session, own, namespace, callable))).flatten();
+            let seat = freed.or_else(|| inner.reserve(namespace, callable));
+            if let Some(seat) = seat {
+                wanted.insert((held.task_id, *ordinal));
+                let freed_by = freed.map(|_| own);
+                kept.push(Kept { ordinal: *ordinal, seat, freed_by, task: task.clone() });
+            }
+        }
+        kept
+    }
+
+    /// Reserves a place for a step that waits.
+    pub fn reserve(&self, namespace: &str, callable: &str) -> Option<Seat> {
+        self.lock().reserve(namespace, callable)
+    }
+
+    /// Gives a reserved place back.
+    pub fn unreserve(&self, seat: Seat) {
+        if let Some(member) = self.lock().members.get_mut(&seat.place) {
+            member.reserved -= 1;
+        }
+        self.claim.wake();
+    }
+}
+
+impl Inner {
+    /// Promises the place of a delivery to another step, if the same worker can run it.
+    fn pass_on(
+        &mut self,
+        place: SessionId,
+        delivery: Uuid,
+        namespace: &str,
+        callable: &str,
+    ) -> Option<Seat> {
+        if !self.able.get(namespace)?.get(callable)?.contains(&place) {
+            return None;
+        }
+        let member = self.members.get_mut(&place)?;
+        let session = member.session;
+        member.pass_on(delivery).then_some(Seat { place, session })
+    }
+
+    fn reserve_at(&mut self, place: SessionId) -> Option<Seat> {
+        let member = self.members.get_mut(&place)?;
+        member.reserved += 1;
+        Some(Seat { place, session: member.session })
+    }
+
+    /// The worker with the most room gets it.
+    fn reserve(&mut self, namespace: &str, callable: &str) -> Option<Seat> {
+        let able = self.able.get(namespace)?.get(callable)?;
+        let roomiest = *able.iter().max_by_key(|session| self.members[session].free())?;
+        if self.members[&roomiest].free() == 0 { None } else { self.reserve_at(roomiest) }
+    }
+}
