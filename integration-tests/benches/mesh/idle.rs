@@ -1,15 +1,22 @@
 //! What a mesh costs that has nothing to do, with its workers connected.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use tokio::time::sleep;
 
 use crate::{processes, report::Report, rig::Rig};
+
+/// A connection tells what it has done at the latest this long after it fell idle: `PGSTAT_IDLE_INTERVAL`
+/// of PostgreSQL 15, and a second.
+const ALL_IS_TOLD: Duration = Duration::from_secs(11);
 
 pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
     report.section("idle: workers connected, nothing to do");
     // What tidies up after the load is not the mesh's.
     rig.database.tidy_by_itself(false).await?;
     rig.settled().await;
+    sleep(ALL_IS_TOLD).await;
     let (commits, cpu) = (rig.database.commits().await?, rig.processes()?.cpu()?);
     sleep(rig.arguments.idle()).await;
     let mut cpu = processes::spent(&cpu, &rig.processes()?.cpu()?);
