@@ -29,7 +29,7 @@ in_both_shapes![
     the_first_failure_ends_a_batch_that_fails_fast,
     a_worker_that_has_yielded_goes_on_where_its_batch_fails_fast,
     workers_of_a_batch_that_are_repaired_run_no_more_at_once_than_parallelism_allows,
-    a_plan_is_run_again_and_not_settled_by_hand,
+    a_plan_is_run_again_and_not_resolved_by_hand,
     an_isolated_failure_holds_back_what_waits_and_not_the_others,
     a_plan_goes_no_further_than_its_template_allows,
 ];
@@ -320,7 +320,7 @@ async fn workers_of_a_batch_that_are_repaired_run_no_more_at_once_than_paralleli
     ledger.nothing_is_left().await;
 }
 
-async fn a_plan_is_run_again_and_not_settled_by_hand(mesh: &Mesh) {
+async fn a_plan_is_run_again_and_not_resolved_by_hand(mesh: &Mesh) {
     let client = mesh.client();
     register(&client, "settled", "parallelism: 2").await;
     let mut handlers = handlers();
@@ -341,7 +341,7 @@ async fn a_plan_is_run_again_and_not_settled_by_hand(mesh: &Mesh) {
     ends(&client, &task_id, TaskState::BlockedByFailures).await;
     let by = || Operator::new("ana", "");
     let refused = client.resolve_step(&task_id, "plan", &by()).await.unwrap_err();
-    assert_eq!(refused.reason(), Some("STEP_STANDS"), "{refused:?}");
+    assert_eq!(refused.reason(), Some("OUTCOME_NEEDED"), "{refused:?}");
     broken.store(false, Ordering::SeqCst);
     client.reset_step(&task_id, "plan", &by()).await.unwrap();
     let task = ends(&client, &task_id, TaskState::Complete).await;

@@ -24,6 +24,8 @@ in_both_shapes![
     a_rerun_keeps_what_does_not_follow_and_runs_the_rest_with_the_new_context,
     a_rerun_of_a_task_that_failed_begins_what_was_not_satisfied_anew,
     a_rerun_is_repeatable_by_its_request_and_needs_a_task_and_a_step,
+    a_changed_context_is_held_to_the_templates_schema_and_leaves_nothing_behind,
+    steps_that_run_again_are_held_to_what_their_template_asks_of_results,
 ];
 
 fn bob() -> Operator {
@@ -167,4 +169,71 @@ async fn a_rerun_is_repeatable_by_its_request_and_needs_a_task_and_a_step(mesh: 
     fields.sort_unstable();
     assert_eq!(fields, ["context.data", "from_step", "operator"]);
     worker.stop().await;
+}
+
+async fn a_changed_context_is_held_to_the_templates_schema_and_leaves_nothing_behind(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: reruns, name: asks, version: 1.0.0, input_schema: {type: object,
+        required: [n], properties: {n: {type: integer}}}, steps: [
+        {name: top, handler: {callable: add}}]}";
+    client.register_template(yaml).await.unwrap();
+    let worker = mesh.worker(&["reruns"], &adding());
+    let task = NewTask::of("reruns", "asks").context(&serde_json::json!({"n": 1})).unwrap();
+    let older = client.create_task(task).await.unwrap().task_id;
+    client.wait_for_task(&older, PATIENCE).await.unwrap();
+    let ledger = mesh.ledger().await;
+    ledger.until_completed(1, PATIENCE).await;
+    let before = ledger.row_counts().await;
+    for (context, field) in [(r#"{"n": "one"}"#, "context.n"), ("{}", "context")] {
+        let refused = client.rerun_task(&older, "top", Some(json(context)), &bob()).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.reason()),
+            (Code::InvalidArgument, Some("INPUT_SCHEMA_VIOLATION"))
+        );
+        assert_eq!(refused.violations()[0].field, field);
+    }
+    assert_eq!(ledger.row_counts().await, before);
+    let context = Some(json(r#"{"n": 2}"#));
+    let newer = client.rerun_task(&older, "top", context, &bob()).await.unwrap().task_id;
+    let task = client.wait_for_task(&newer, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::Complete);
+    worker.stop().await;
+}
+
+async fn steps_that_run_again_are_held_to_what_their_template_asks_of_results(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: reruns, name: asked, version: 1.0.0, steps: [
+        {name: top, handler: {callable: add}},
+        {name: small, handler: {callable: add}, dependencies: [top], result_schema: {maximum: 10}},
+        {name: told, handler: {callable: add}, dependencies: [top],
+         publishes_events: [{name: it.is, condition: always}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let worker = mesh.worker(&["reruns"], &adding());
+    let task = NewTask::of("reruns", "asked").context(&serde_json::json!({"n": 1})).unwrap();
+    let older = client.create_task(task).await.unwrap().task_id;
+    assert_eq!(client.wait_for_task(&older, PATIENCE).await.unwrap().state(), TaskState::Complete);
+    let ledger = mesh.ledger().await;
+    let events = "SELECT count(*) FROM pgmq.q_reruns_domain_events";
+    assert_eq!(ledger.number(events).await, 1);
+
+    let context = || Some(json(r#"{"n": 100}"#));
+    let newer = client.rerun_task(&older, "top", context(), &bob()).await.unwrap().task_id;
+    let task = client.wait_for_task(&newer, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::BlockedByFailures);
+    let small = client.get_step(&newer, "small").await.unwrap();
+    let error = small.result.unwrap().error.unwrap();
+    assert_eq!(error.r#type, "RESULT_SCHEMA_VIOLATION");
+    assert_eq!(ledger.number(events).await, 2);
+    // What is kept has told its end before.
+    let third = client.rerun_task(&older, "small", context(), &bob()).await.unwrap().task_id;
+    let task = client.wait_for_task(&third, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::BlockedByFailures);
+    assert_eq!(ledger.number(events).await, 2);
+    let other_kinds = "SELECT count(*) FROM steps JOIN tasks USING (task_id)
+        JOIN template_steps AS declaration USING (template_id, ordinal)
+        WHERE steps.plain <> declaration.plain";
+    assert_eq!(ledger.number(other_kinds).await, 0);
+    worker.stop().await;
+    ledger.histories_hold().await;
 }

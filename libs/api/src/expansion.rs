@@ -1,5 +1,6 @@
 //! What comes into being by a result, on the wire and in the domain.
 
+use prost::Message as _;
 use tasker_domain::{expand::Expansion, template::MAX_BATCHES};
 
 use crate::{
@@ -52,6 +53,15 @@ fn counted(path: &str, count: usize, nothing: &str) -> Result<(), Invalid> {
         1..=MOST => Ok(()),
         _ => Err(Invalid::field(path, format!("{count} of them: at most {MOST}"))),
     }
+}
+
+/// What was encoded of a checked one: what it means, and the cursors of what it plans.
+///
+/// # Errors
+/// It is none.
+pub fn decode(bytes: &[u8]) -> Result<(Expansion, Vec<v1::Payload>), String> {
+    let said = v1::Expansion::decode(bytes).map_err(|error| error.to_string())?;
+    said.read().ok_or_else(|| "it says nothing".to_owned())
 }
 
 impl v1::Expansion {

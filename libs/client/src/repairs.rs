@@ -2,9 +2,10 @@
 
 use futures::{Stream, TryStreamExt as _, stream};
 use tasker_api::v1::{
-    CancelTaskRequest, CompleteStepRequest, GiveUpTaskRequest, Payload, Remedy, RepairTaskRequest,
-    RepairTaskResponse, RepairTasksRequest, RepairTasksResponse, RerunTaskRequest,
-    RerunTaskResponse, ResetStepRequest, ResolveStepRequest, ResolveTaskRequest, Step, Task,
+    CancelTaskRequest, CompleteStepRequest, Expansion, GiveUpTaskRequest, Payload, Remedy,
+    RepairTaskRequest, RepairTaskResponse, RepairTasksRequest, RepairTasksResponse,
+    RerunTaskRequest, RerunTaskResponse, ResetStepRequest, ResolveStepRequest, ResolveTaskRequest,
+    Step, Task,
 };
 use tonic::Status;
 use uuid::Uuid;
@@ -120,7 +121,8 @@ impl Client {
     /// Settles a step outside: its dependants run without its result.
     ///
     /// # Errors
-    /// `NotFound`: no such task or step. `FailedPrecondition`, reason `STEP_STANDS` or `TASK_ENDED`.
+    /// `NotFound`: no such task or step. `FailedPrecondition`, reason `STEP_STANDS` or `TASK_ENDED`; reason
+    /// `OUTCOME_NEEDED`: a decision or batchable step is completed with what comes into being by it.
     pub async fn resolve_step(
         &self,
         task_id: &str,
@@ -145,6 +147,33 @@ impl Client {
         result: Payload,
         by: &Operator,
     ) -> Result<Step, Error> {
+        self.complete(task_id, step_name, result, None, by).await
+    }
+
+    /// Like [`Client::complete_step`], of a decision or batchable step: `expansion` says what comes into
+    /// being by it.
+    ///
+    /// # Errors
+    /// As there. `InvalidArgument`: the step cannot say so.
+    pub async fn complete_step_with(
+        &self,
+        task_id: &str,
+        step_name: &str,
+        result: Payload,
+        expansion: Expansion,
+        by: &Operator,
+    ) -> Result<Step, Error> {
+        self.complete(task_id, step_name, result, Some(expansion), by).await
+    }
+
+    async fn complete(
+        &self,
+        task_id: &str,
+        step_name: &str,
+        result: Payload,
+        expansion: Option<Expansion>,
+        by: &Operator,
+    ) -> Result<Step, Error> {
         let (operator, reason) = by.parts();
         let request = CompleteStepRequest {
             task_id: task_id.into(),
@@ -152,6 +181,7 @@ impl Client {
             result: Some(result),
             operator,
             reason,
+            expansion,
         };
         let answer = self.call(request, |to, it| async move { steps(to).complete_step(it).await });
         answer.await?.step.ok_or_else(|| holds_no("step"))

@@ -5,7 +5,7 @@
 //! chosen never comes. A deferred convergence comes as soon as it is settled which of its dependencies
 //! exist, if any does, and waits for those. A batch worker comes once for each batch that is planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::plain::plain_steps;
 use crate::{
@@ -155,11 +155,7 @@ impl<'t> Existing<'t> {
             match template.step(step.ordinal).map(|step| step.kind) {
                 Some(Kind::Decision) => {
                     let names = chosen.get(&step.ordinal).map(Vec::as_slice).unwrap_or_default();
-                    let branches = existing.branches(step.ordinal);
-                    let named =
-                        branches.filter(|(name, _)| names.iter().any(|other| other == name));
-                    let choice = named.map(|(_, branch)| branch).collect();
-                    existing.choices.insert(step.ordinal, choice);
+                    existing.has_chosen(step.ordinal, names);
                 }
                 Some(Kind::Batchable(_)) => {
                     // Its workers are there by now; or it was settled without a plan.
@@ -169,6 +165,29 @@ impl<'t> Existing<'t> {
             }
         }
         existing
+    }
+
+    /// The steps of the template that a task is born with whose decisions have chosen so before, and whose
+    /// batchable steps have planned so many batches: none, if they were settled without a plan.
+    pub(crate) fn born_with(
+        template: &'t Template,
+        chosen: &BTreeMap<Ordinal, Vec<String>>,
+        planned: &BTreeMap<Ordinal, u32>,
+    ) -> BTreeSet<Ordinal> {
+        let mut existing = Self::new(template);
+        for (decision, names) in chosen {
+            existing.has_chosen(*decision, names);
+        }
+        existing.plans.clone_from(planned);
+        existing.settle().into_iter().map(|birth| birth.declared).collect()
+    }
+
+    /// Notes what a decision has chosen, of what it may choose from.
+    fn has_chosen(&mut self, decision: Ordinal, names: &[String]) {
+        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let named = self.branches(decision).filter(|(name, _)| names.contains(name));
+        let choice = named.map(|(_, branch)| branch).collect();
+        self.choices.insert(decision, choice);
     }
 
     /// What comes into being by a step's good result, which says `said`. It is part of the task then;
@@ -444,4 +463,4 @@ fn index(ordinal: Ordinal) -> usize {
 
 mod plain;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

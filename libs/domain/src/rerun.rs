@@ -1,105 +1,150 @@
-//! Running a task again from a step on: which steps begin anew, and which are kept.
+//! Running a task again from a step on: which steps the new task is born with, which of them begin anew,
+//! and which are kept.
+//!
+//! What decisions have chosen and plans have asked for is a fact of the older task, which holds in the new
+//! one where the step that said so is kept. One that begins anew has brought nothing into being yet.
 
-use crate::{Ordinal, StepState, Template};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{Ordinal, StepState, Template, expand::Existing, template::Kind};
+
+/// A step of the older task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stood {
+    /// Its place in both tasks.
+    pub ordinal: Ordinal,
+    /// The step of the template that it is a run of, if it is one of a batch.
+    pub declared: Option<Ordinal>,
+    /// Where it stands.
+    pub state: StepState,
+    /// Of the worker of a batch: whether its failure counts as done.
+    pub passed_over: bool,
+}
 
 /// How a step of the new task is born.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Birth {
-    /// Which step.
+    /// Its place in both tasks.
     pub ordinal: Ordinal,
-    /// The state that it keeps, with its result: `complete` or `resolved_manually`.
+    /// The step of the template that it is made from: itself, but for the workers of a batch.
+    pub declared: Ordinal,
+    /// The state that it keeps, with its result: `complete` or `resolved_manually`; or `error`, of a worker
+    /// whose failure counts as done. None: it begins anew.
     pub kept: Option<StepState>,
-    /// How many of its dependencies are not kept.
-    pub unmet_dependencies: i32,
+    /// How much it waits for: dependencies that are not kept, and a place in its batch.
+    pub unmet: u32,
 }
 
-/// The steps of a task that runs again from a step on. What follows from that step begins anew, and what
-/// was not satisfied; `stood` says how steps stood before.
+/// The steps of a task that runs `older` again from a step of it on, in the order of their places. `chosen`
+/// says what its decisions have chosen.
+///
+/// What follows from that step begins anew, and what was not satisfied. The failure of a batch's worker that
+/// counts as done is kept unless what has gone on without it begins anew: then it has another chance.
 #[must_use]
 pub fn births(
     template: &Template,
     from: Ordinal,
-    stood: impl Fn(Ordinal) -> Option<StepState>,
+    older: &[Stood],
+    chosen: &BTreeMap<Ordinal, Vec<String>>,
 ) -> Vec<Birth> {
-    let mut follows = Vec::with_capacity(template.steps.len());
-    let mut kept = Vec::with_capacity(template.steps.len());
-    // Dependencies come before dependants: what is asked about them is known.
-    let of = |known: &[bool], ordinal: Ordinal| {
-        usize::try_from(ordinal.0).ok().and_then(|place| known.get(place).copied()) == Some(true)
-    };
-    let mut births = Vec::with_capacity(template.steps.len());
-    for (ordinal, step) in template.ordinals() {
-        let dependencies = || step.dependencies.iter().copied();
-        let anew = ordinal == from || dependencies().any(|parent| of(&follows, parent));
-        let keeps = stood(ordinal).filter(|state| state.satisfies_dependants() && !anew);
-        let unmet = dependencies().filter(|parent| !of(&kept, *parent)).count();
-        follows.push(anew);
-        kept.push(keeps.is_some());
-        let unmet_dependencies = i32::try_from(unmet).expect("a template's steps are bounded");
-        births.push(Birth { ordinal, kept: keeps, unmet_dependencies });
+    let mut older = older.to_vec();
+    older.sort_unstable_by_key(|step| step.ordinal);
+    let kept = kept(template, from, &older);
+    let here = here(template, &older, &kept, chosen);
+    let is_here = |step: &&Stood| here.contains(&step.declared());
+    let mut open: BTreeMap<Ordinal, u32> = BTreeMap::new();
+    for step in older.iter().filter(is_here).filter(|step| !kept.contains(&step.ordinal)) {
+        *open.entry(step.declared()).or_default() += 1;
     }
-    births
+    let mut places: BTreeMap<Ordinal, u32> = BTreeMap::new();
+    let birth = |step: &Stood| {
+        let (ordinal, declared) = (step.ordinal, step.declared());
+        let kept = kept.contains(&ordinal).then_some(step.state);
+        let unmet = match (template.batching(declared), kept) {
+            (Some(_), Some(_)) => 0,
+            (Some(batching), None) => {
+                let before = places.entry(declared).or_default();
+                *before += 1;
+                u32::from(*before > batching.parallelism)
+            }
+            (None, _) => {
+                let parents = template.step(declared).map(|step| step.dependencies.as_slice());
+                let open = parents.unwrap_or_default().iter().filter_map(|it| open.get(it));
+                open.sum()
+            }
+        };
+        Birth { ordinal, declared, kept, unmet }
+    };
+    older.iter().filter(is_here).map(birth).collect()
+}
+
+/// The steps that keep what they came to.
+fn kept(template: &Template, from: Ordinal, older: &[Stood]) -> BTreeSet<Ordinal> {
+    let follows = following(template, from, older);
+    let stays = |step: &&Stood| step.ordinal != from && !follows.contains(&step.declared());
+    let is_kept = |step: &&Stood| stays(step) && step.state.satisfies_dependants();
+    // What has gone on without a failure, and begins anew: each by its dependencies.
+    let anew = older.iter().filter(|step| !is_kept(step) && step.declared.is_none());
+    let parents = anew.filter_map(|step| Some(&template.step(step.ordinal)?.dependencies));
+    let retold: BTreeSet<Ordinal> = parents.flatten().copied().collect();
+    let passed_over =
+        |step: &&Stood| stays(step) && step.passed_over && !retold.contains(&step.declared());
+    let kept = older.iter().filter(|step| is_kept(step) || passed_over(step));
+    kept.map(|step| step.ordinal).collect()
+}
+
+/// The steps of the template all of whose runs begin anew: the step itself, and what follows from it. A
+/// worker begins anew alone among those of its batch.
+fn following(template: &Template, from: Ordinal, older: &[Stood]) -> BTreeSet<Ordinal> {
+    let declared = older.iter().find(|step| step.ordinal == from).map_or(from, Stood::declared);
+    let mut follows = BTreeSet::new();
+    // Dependencies come before dependants: what is asked about them is known.
+    for (ordinal, step) in template.ordinals() {
+        let leads = |parent: &Ordinal| *parent == declared || follows.contains(parent);
+        if ordinal == from || step.dependencies.iter().any(leads) {
+            follows.insert(ordinal);
+        }
+    }
+    follows
+}
+
+/// The steps of the template that exist by what is kept.
+fn here(
+    template: &Template,
+    older: &[Stood],
+    kept: &BTreeSet<Ordinal>,
+    chosen: &BTreeMap<Ordinal, Vec<String>>,
+) -> BTreeSet<Ordinal> {
+    let kind = |ordinal: Ordinal| template.step(ordinal).map(|step| step.kind);
+    let mut decided = BTreeMap::new();
+    let mut planned: BTreeMap<Ordinal, u32> = BTreeMap::new();
+    for step in older.iter().filter(|step| kept.contains(&step.ordinal)) {
+        match kind(step.ordinal) {
+            Some(Kind::Decision) => {
+                let names = chosen.get(&step.ordinal).cloned().unwrap_or_default();
+                decided.insert(step.ordinal, names);
+            }
+            Some(Kind::Batchable(_)) => {
+                planned.insert(step.ordinal, 0);
+            }
+            _ => {}
+        }
+    }
+    for worker in older.iter().filter_map(|step| template.step(step.declared?)) {
+        let planner = worker.dependencies.first();
+        if let Some(batches) = planner.and_then(|planner| planned.get_mut(planner)) {
+            *batches += 1;
+        }
+    }
+    Existing::born_with(template, &decided, &planned)
+}
+
+impl Stood {
+    /// The step of the template that it is, or is a run of.
+    fn declared(&self) -> Ordinal {
+        self.declared.unwrap_or(self.ordinal)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DIAMOND: &str = "{namespace: n, name: n, version: 1.0.0, steps: [
-        {name: top, handler: {callable: c}},
-        {name: left, handler: {callable: c}, dependencies: [top]},
-        {name: right, handler: {callable: c}, dependencies: [top]},
-        {name: bottom, handler: {callable: c}, dependencies: [left, right]}]}";
-
-    /// Of each step, by name: whether it is kept, and how many dependencies it waits for.
-    fn from(name: &str, stood: StepState) -> Vec<(String, bool, i32)> {
-        let template = Template::parse(DIAMOND).unwrap();
-        let place = template.steps.iter().position(|step| step.name == name).unwrap();
-        let from = Ordinal(i32::try_from(place).unwrap());
-        let births = births(&template, from, |_| Some(stood));
-        let mut births: Vec<_> = births
-            .iter()
-            .zip(&template.steps)
-            .map(|(birth, step)| {
-                (step.name.clone(), birth.kept.is_some(), birth.unmet_dependencies)
-            })
-            .collect();
-        births.sort();
-        births
-    }
-
-    fn born(births: [(&str, bool, i32); 4]) -> Vec<(String, bool, i32)> {
-        births.map(|(name, kept, unmet)| (name.to_owned(), kept, unmet)).to_vec()
-    }
-
-    #[test]
-    fn what_follows_begins_anew_and_the_rest_is_kept() {
-        assert_eq!(
-            from("left", StepState::Complete),
-            born([("bottom", false, 1), ("left", false, 0), ("right", true, 0), ("top", true, 0)])
-        );
-        assert_eq!(
-            from("top", StepState::Complete),
-            born([
-                ("bottom", false, 2),
-                ("left", false, 1),
-                ("right", false, 1),
-                ("top", false, 0)
-            ])
-        );
-    }
-
-    #[test]
-    fn what_was_not_satisfied_begins_anew_wherever_it_is() {
-        assert_eq!(
-            from("left", StepState::Error),
-            born([
-                ("bottom", false, 2),
-                ("left", false, 1),
-                ("right", false, 1),
-                ("top", false, 0)
-            ])
-        );
-        assert_eq!(from("bottom", StepState::ResolvedManually)[1], ("left".to_owned(), true, 0));
-    }
-}
+mod tests;

@@ -3,10 +3,10 @@
 use std::error::Error as _;
 
 use tasker_api::status;
-use tasker_domain::ErrorKind;
+use tasker_domain::{ErrorKind, TaskId};
 use tasker_stack::gather::Refused;
 use tasker_store::StoreError;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// A store's error for a caller; logged here, once.
 #[must_use]
@@ -22,6 +22,17 @@ pub fn store_error(error: &StoreError) -> Status {
             status(kind, "the database did not take it: the log of the service says why")
         }
     }
+}
+
+/// There is nothing left that could be worked on again.
+#[must_use]
+pub fn purged(task: TaskId) -> Status {
+    status::with_reason(
+        Code::FailedPrecondition,
+        "TASK_PURGED",
+        [("task_id", task.to_string())],
+        format!("what task {task} worked on has been purged: submit another"),
+    )
 }
 
 /// A stage's refusal for a caller.

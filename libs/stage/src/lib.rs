@@ -11,6 +11,7 @@ mod errors;
 mod hints;
 mod next;
 pub mod result;
+pub mod said;
 pub mod wire;
 mod work_off;
 
@@ -18,7 +19,7 @@ pub use announcer::Announcer;
 pub use bounds::Bounded;
 pub use config::{Section, StageConfig};
 pub use database::Database;
-pub use errors::{refused, store_error};
+pub use errors::{purged, refused, store_error};
 pub use hints::Hints;
 pub use next::{finalizer, step_enqueuer};
 pub use work_off::{WorkedOff, work_off};

@@ -129,8 +129,8 @@ pub fn task(row: TaskRow) -> public::Task {
 #[must_use]
 pub fn task_with_details(row: TaskRow, details: TaskDetails) -> public::Task {
     public::Task {
-        // Of a task that ended long ago it may have been purged.
-        context: (!details.context.content_type.is_empty()).then(|| payload(details.context)),
+        purged: details.purged,
+        context: (!details.purged).then(|| payload(details.context)),
         idempotency_key: details.idempotency_key,
         requested_by: details.requested_by,
         reason: details.reason,

@@ -145,7 +145,7 @@ impl Settlement {
 /// Fast events, as replicas tell each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct AnnouncedEvents {
-    /// Where both `payload` and `error` are missing, [`Store::complete_event`] reads them.
+    /// Where both `payload` and `error` are missing, [`Store::complete_event`] reads them, if there is either.
     pub events: Vec<DomainEvent>,
     /// How many there were beside them that could not be announced.
     pub missed: u64,
@@ -199,7 +199,8 @@ impl Store {
         &self,
         event: DomainEvent,
     ) -> Result<Option<DomainEvent>, StoreError> {
-        if event.payload.is_some() || event.error.is_some() {
+        let is_whole = event.payload.is_some() || event.error.is_some();
+        if is_whole || event.outcome == Outcome::ResolvedManually {
             return Ok(Some(event));
         }
         let row = sqlx::query!(

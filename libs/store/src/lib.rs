@@ -63,7 +63,7 @@ pub use steps::{
     queue_result::ToQueue,
     read::{StepOutcome, StepRow},
     release::ToRelease,
-    repair::{Outcome, Refusal, Remedy, Repaired, ToRepair},
+    repair::{Outcome, Refusal, Remedy, Repairable, Repaired, SettledByHand, ToRepair},
     retry::Retried,
     settle::{Locked, Settlement, ToLock},
     start::{Started, ToStart},
@@ -74,7 +74,7 @@ pub use tasks::{
     end::{Ended, Ending, ToEnd},
     finalize::Finalized,
     read::{TaskDetails, TaskFilter, TaskRow},
-    rerun::{Rerun, ToRerun},
+    rerun::{Older, Rerun, ToRerun},
 };
 pub use templates::{Registered, TemplateName, TemplateRow};
 pub use transitions::{Past, PastMove, Transition, TransitionKind};

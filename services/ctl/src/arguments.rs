@@ -105,6 +105,10 @@ mod tests {
             "tasker-ctl step reset 01890000-0000-7000-8000-000000000000 pay --operator me",
             "tasker-ctl step resolve 01890000-0000-7000-8000-000000000000 pay --operator me",
             "tasker-ctl step complete 01890000-0000-7000-8000-000000000000 pay --result 1 --operator me",
+            "tasker-ctl step complete 01890000-0000-7000-8000-000000000000 decide --create-step a --create-step b --operator me",
+            "tasker-ctl step complete 01890000-0000-7000-8000-000000000000 decide --result 1 --no-branches --operator me",
+            "tasker-ctl step complete 01890000-0000-7000-8000-000000000000 plan --create-batch 1 --create-batch [2] --operator me",
+            "tasker-ctl step complete 01890000-0000-7000-8000-000000000000 plan --no-batches --operator me",
             "tasker-ctl step list 01890000-0000-7000-8000-000000000000",
             "tasker-ctl step get 01890000-0000-7000-8000-000000000000 square_1",
             "tasker-ctl task history 01890000-0000-7000-8000-000000000000 --step square_1",
@@ -134,6 +138,17 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap_err().kind(), ErrorKind::ValueValidation, "{line}");
         }
+    }
+
+    #[test]
+    fn a_step_is_completed_with_a_result_or_with_one_way_of_what_comes_into_being() {
+        let kind = |flags: &str| {
+            let line = format!("tasker-ctl step complete t s --operator me{flags}");
+            parse(&line).unwrap_err().kind()
+        };
+        assert_eq!(kind(""), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind(" --create-step a --no-branches"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind(" --no-batches --no-branches"), ErrorKind::ArgumentConflict);
     }
 
     #[test]

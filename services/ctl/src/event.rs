@@ -45,6 +45,7 @@ fn line(event: &DomainEvent) -> String {
     let what = match &event.outcome {
         Some(Outcome::Success(result)) => payload::text(result),
         Some(Outcome::Failure(error)) => format!("failed: {}: {}", error.r#type, error.message),
+        Some(Outcome::ResolvedManually(_)) => "resolved manually".to_owned(),
         None => String::new(),
     };
     names::printable(&format!(
@@ -67,7 +68,7 @@ fn missed_line(count: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tasker_client::v1::{Payload, StepError};
+    use tasker_client::v1::{Payload, ResolvedManually, StepError};
 
     use super::*;
 
@@ -85,5 +86,8 @@ mod tests {
         let error = StepError { r#type: "no_stock".to_owned(), ..StepError::default() };
         let event = DomainEvent { outcome: Some(Outcome::Failure(error)), ..event };
         assert!(line(&event).contains("failed: no_stock"), "{}", line(&event));
+        let by_hand = Some(Outcome::ResolvedManually(ResolvedManually {}));
+        let event = DomainEvent { outcome: by_hand, ..event };
+        assert!(line(&event).ends_with("resolved manually"), "{}", line(&event));
     }
 }

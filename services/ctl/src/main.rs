@@ -14,6 +14,7 @@ mod listed;
 mod migrate;
 mod names;
 mod operator;
+mod outcome;
 mod payload;
 mod print;
 mod step;

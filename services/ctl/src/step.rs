@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use tasker_client::{Client, v1::Step};
 
-use crate::{explain, listed, names, operator::By, payload, print, view};
+use crate::{explain, listed, names, operator::By, outcome::Outcome, payload, print, view};
 
 /// What may be asked of steps.
 #[derive(Debug, Subcommand)]
@@ -47,15 +47,22 @@ pub(crate) enum Command {
         #[command(flatten)]
         by: By,
     },
-    /// Complete a step with a result of your own.
+    /// Complete a step with a result of your own; a decision or batchable step, with what comes into being.
     Complete {
         /// Id of the task.
         task: String,
         /// Name of the step.
         name: String,
-        /// Its result, as JSON; @FILE reads a file, - reads standard input.
-        #[arg(long, value_name = "JSON|@FILE|-")]
-        result: payload::Given,
+        /// Its result, as JSON; @FILE reads a file, - reads standard input. Beside what comes into being it
+        /// may be left out: {}.
+        #[arg(
+            long,
+            value_name = "JSON|@FILE|-",
+            required_unless_present_any = Outcome::FLAGS
+        )]
+        result: Option<payload::Given>,
+        #[command(flatten)]
+        outcome: Outcome,
         #[command(flatten)]
         by: By,
     },
@@ -76,9 +83,14 @@ pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow
         Command::Resolve { task, name, by } => {
             shown(client.resolve_step(&task, &name, &by.into()).await?, json)?;
         }
-        Command::Complete { task, name, result, by } => {
-            let result = result.read()?;
-            shown(client.complete_step(&task, &name, result, &by.into()).await?, json)?;
+        Command::Complete { task, name, result, outcome, by } => {
+            let result = result.unwrap_or_else(|| payload::Given::Text("{}".to_owned())).read()?;
+            let by = by.into();
+            let step = match outcome.read()? {
+                Some(said) => client.complete_step_with(&task, &name, result, said, &by).await?,
+                None => client.complete_step(&task, &name, result, &by).await?,
+            };
+            shown(step, json)?;
         }
         Command::Explain { task, name } => {
             let explanation = client.explain_step(&task, &name).await?;

@@ -279,6 +279,7 @@ fn show(task: &Task) -> std::io::Result<()> {
         ("template", names::template(task.template.as_ref())),
         ("state", names::task_state(task.state())),
         ("paused", if task.paused { "yes".to_owned() } else { String::new() }),
+        ("purged", if task.purged { "yes".to_owned() } else { String::new() }),
         ("created", names::time(task.create_time.as_ref()).unwrap_or_default()),
         ("ended", names::time(task.end_time.as_ref()).unwrap_or_default()),
         ("steps", progress(&steps)),

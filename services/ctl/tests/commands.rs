@@ -209,6 +209,48 @@ async fn an_operator_repairs_ends_and_reruns_tasks_and_the_history_names_who_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_says_what_comes_into_being_by_a_decision_or_plan() {
+    let mesh = Mesh::start().await.with_a_worker();
+    let route = mesh.file(
+        "route.yaml",
+        "{namespace: greetings, name: route, version: 1.0.0, steps: [
+            {name: decide, type: decision, handler: {callable: nobody_does}},
+            {name: plan, type: batchable, handler: {callable: nobody_does}, dependencies: [decide]},
+            {name: each, type: batch_worker, handler: {callable: greet}, dependencies: [plan]},
+            {name: rude, handler: {callable: greet}, dependencies: [decide]}]}",
+    );
+    mesh.says(&["template", "register", &route]);
+    let context = r#"{"name": "you"}"#;
+    let made = mesh.says(&["task", "create", "greetings/route", "--context", context]);
+    let id = made.trim();
+    let by = ["--operator", "dora", "--reason", "by hand"];
+    let complete = |step: &str, says: &[&str]| {
+        [&["step", "complete", id, step][..], says, &by].concat().join("\n")
+    };
+    let refused = |line: String| mesh.fails(&line.split('\n').collect::<Vec<_>>());
+    let done = |line: String| mesh.json(&line.split('\n').collect::<Vec<_>>());
+
+    let (code, said) = refused(complete("decide", &["--create-step", "ghost"]));
+    assert_eq!((code, said.contains("reason: UNREACHABLE_STEP")), (1, true), "{said}");
+    let (code, said) = refused(complete("decide", &["--result", "1"]));
+    assert_eq!((code, said.contains("reason: OUTCOME_MISSING")), (1, true), "{said}");
+    let (code, said) = mesh.fails(&[&["step", "resolve", id, "decide"][..], &by].concat());
+    assert_eq!((code, said.contains("reason: OUTCOME_NEEDED")), (1, true), "{said}");
+    let step = done(complete("decide", &["--create-step", "plan"]));
+    assert_eq!(step["state"], "complete");
+    assert_eq!(step["result"]["payload"]["data"], serde_json::json!({}));
+    let batch = mesh.file("batch.json", "[2]");
+    let file = format!("@{batch}");
+    let says = ["--create-batch", "1", "--create-batch", &file, "--result", "7"];
+    assert_eq!(done(complete("plan", &says))["result"]["payload"]["data"], 7);
+    assert!(mesh.says(&["task", "wait", id]).contains("complete"));
+    let steps = mesh.json(&["step", "list", id]);
+    let names: Vec<_> = steps.as_array().unwrap().iter().map(|step| &step["name"]).collect();
+    assert_eq!(names, ["decide", "plan", "each_1", "each_2"]);
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_go_on_over_all_pages_and_stop_at_a_limit() {
     let mesh = Mesh::start().await;
     for n in 0..3 {

@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use prost::Message as _;
 use tasker_api::v1;
 use tasker_domain::{
-    expand::{Birth, Existing, Expansion, Limits},
+    expand::{Birth, Existing, Limits},
     template::{Batching, FailureStrategy, Template},
 };
-use tasker_stage::wire;
+use tasker_stage::{said, wire};
 use tasker_store::{
     Completion, NewStep, PassedOver, ReadyStep, Said, Settlement, Standing, StoreError, ToExpand,
     ToFail, WorkersToAdmit,
@@ -20,6 +19,8 @@ use crate::{
     judge::Judgement,
     settle_steps::{Known, Unjudged, Unsettled},
 };
+
+pub mod by_hand;
 
 /// What a batch of results brings with it.
 pub struct Expansions<'k> {
@@ -85,7 +86,7 @@ impl<'k> Expansions<'k> {
             Said::This(said) => Some(said.clone()),
             Said::Stored => self.queued.remove(&(task_id, ordinal)).map(Into::into),
         };
-        let (expansion, cursors) = said.as_deref().map(read).transpose()?.unzip();
+        let (expansion, cursors) = said.as_deref().map(said::read).transpose()?.unzip();
         let existing = self.existing.get_mut(&task_id).filter(|_| step.kind.expands());
         let births = match (existing, expansion) {
             (Some(existing), said) => {
@@ -174,13 +175,7 @@ fn existing_in<'t>(
     template: &'t Template,
     standing: &Standing,
 ) -> Result<Existing<'t>, StoreError> {
-    let mut chosen = BTreeMap::new();
-    for (ordinal, said) in &standing.said {
-        if let (Expansion::CreateSteps(names), _) = read(said)? {
-            chosen.insert(*ordinal, names);
-        }
-    }
-    Ok(Existing::of(template, &standing.steps, &chosen))
+    Ok(Existing::of(template, &standing.steps, &said::choices(&standing.said)?))
 }
 
 /// A step with its part of what was planned.
@@ -188,12 +183,6 @@ fn new_step(birth: Birth, cursors: &mut [v1::Payload]) -> NewStep {
     let nth = birth.batch.and_then(|batch| usize::try_from(batch).ok()?.checked_sub(1));
     let cursor = nth.and_then(|nth| cursors.get_mut(nth)).map(std::mem::take);
     NewStep { birth, cursor: cursor.map(wire::from_payload) }
-}
-
-fn read(said: &[u8]) -> Result<(Expansion, Vec<v1::Payload>), StoreError> {
-    let corrupt = |what: String| StoreError::Corrupt { table: "step_expansions", what };
-    let said = v1::Expansion::decode(said).map_err(|error| corrupt(error.to_string()))?;
-    said.read().ok_or_else(|| corrupt("it says nothing".to_owned()))
 }
 
 /// Where workers of batches may be: after all steps of the template.

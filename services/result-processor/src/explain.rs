@@ -29,7 +29,8 @@ impl Explainer<'_> {
             reasons.extend(self.reasons(step, *obstacle));
         }
         if reasons.is_empty() {
-            reasons.push(standing(step));
+            let declared = self.template.step(step.declared);
+            reasons.push(standing(step, declared.is_some_and(|it| it.kind.expands())));
         }
         v1::StepExplanation {
             task_id: self.task.to_string(),
@@ -207,8 +208,8 @@ fn satisfies(state: StepState) -> bool {
     matches!(state, StepState::Complete | StepState::ResolvedManually)
 }
 
-/// How a step stands that nothing is in the way of.
-fn standing(step: &Readiness) -> v1::StepReason {
+/// How a step stands that nothing is in the way of. `expands`: its result says what comes into being.
+fn standing(step: &Readiness, expands: bool) -> v1::StepReason {
     let attempt = format!("{} of {}", step.attempt, step.max_attempts);
     match step.state {
         StepState::Complete => reason(Kind::Done, "It is complete.", ""),
@@ -216,7 +217,12 @@ fn standing(step: &Readiness) -> v1::StepReason {
         StepState::Error => reason(
             Kind::Failed,
             format!("It has failed for good, in attempt {attempt}."),
-            "Have it tried again, or resolve it, when what it failed of is repaired.",
+            if expands {
+                "Have it tried again when what it failed of is repaired, or complete it with what comes \
+                into being by it."
+            } else {
+                "Have it tried again, or resolve it, when what it failed of is repaired."
+            },
         ),
         StepState::Cancelled => reason(Kind::Cancelled, "It was cancelled with its task.", ""),
         StepState::InProgress => {
@@ -348,6 +354,14 @@ mod tests {
                 "No connected worker of the namespace n has the handler run_a.",
             ]
         );
+    }
+
+    #[test]
+    fn a_decision_that_has_failed_is_not_to_be_resolved() {
+        let failed = step(0, "a", StepState::Error);
+        assert!(standing(&failed, false).remedy.contains("resolve it"));
+        assert!(!standing(&failed, true).remedy.contains("resolve"));
+        assert!(standing(&failed, true).remedy.contains("complete it with"));
     }
 
     #[test]

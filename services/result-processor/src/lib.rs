@@ -75,11 +75,11 @@ impl ResultProcessor {
         };
         let good = Gather::spawn(CompleteSteps { outlets: outlets.clone() }, config.bounds);
         let patience = Patience { store: database.store.clone(), random: rand::random };
-        let repairs = RepairSteps { outlets: outlets.clone() };
-        let repairs = Gather::spawn(repairs, config.bounds);
         let verb = FailSteps { outlets: outlets.clone(), patience: patience.clone() };
         let bad = Gather::spawn(verb, config.bounds);
         let limits = config.section.limits();
+        let repairs = RepairSteps { outlets: outlets.clone(), limits };
+        let repairs = Gather::spawn(repairs, config.bounds);
         let any = Gather::spawn(SettleSteps { outlets, patience, limits }, config.bounds);
 
         let wake = Wake::default();
@@ -112,10 +112,13 @@ impl ResultProcessor {
             ResultProcessorServiceServer::new(results)
                 .max_decoding_message_size(4 * MAX_MESSAGE_BYTES),
         )
-        .add_service(StepServiceServer::new(Steps {
-            repairs: Repairs { database: database.clone(), steps: repairs },
-            database,
-        }))
+        .add_service(
+            StepServiceServer::new(Steps {
+                repairs: Repairs { database: database.clone(), steps: repairs },
+                database,
+            })
+            .max_decoding_message_size(MAX_MESSAGE_BYTES),
+        )
         .add_service(EventServiceServer::new(events));
         Ok(Service { listen: config.section.listen, routes })
     }

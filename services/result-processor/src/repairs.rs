@@ -1,9 +1,11 @@
 //! Repairs that operators ask for: decodes, calls the verb, says what became of it.
 
-use tasker_api::{Invalid, field, status, time, v1};
+use bytes::Bytes;
+use prost::Message as _;
+use tasker_api::{Invalid, expansion, field, status, time, v1};
 use tasker_domain::{StepState, TaskId, TaskState};
 use tasker_stack::gather::{Gather, Refused};
-use tasker_stage::{Database, refused, store_error};
+use tasker_stage::{Database, purged, refused, store_error};
 use tasker_store::{Outcome, Payload, Refusal, Remedy, StoreError, TaskFilter, ToRepair};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
@@ -36,6 +38,13 @@ pub struct Many {
     by: field::Operator,
 }
 
+/// What an operator wants done about a step.
+pub struct Wanted {
+    pub remedy: Remedy,
+    /// What its result says of what comes into being by it.
+    pub said: Option<Bytes>,
+}
+
 /// Where the responses to a repair of many go.
 pub type Told = mpsc::Sender<Result<v1::RepairTasksResponse, Status>>;
 
@@ -45,12 +54,12 @@ impl Repairs {
         &self,
         task_id: TaskId,
         step: String,
-        remedy: Remedy,
+        wanted: Wanted,
         by: field::Operator,
     ) -> Result<(), Status> {
         let name = step.clone();
-        let resolves = remedy == Remedy::Resolve;
-        match self.repair(repair(task_id, Some(step), remedy, by)).await? {
+        let resolves = wanted.remedy == Remedy::Resolve;
+        match self.repair(repair(task_id, Some(step), wanted, by)).await? {
             Outcome::Repaired(_) | Outcome::NothingFailed => Ok(()),
             Outcome::Refused(Refusal::StepStands(StepState::ResolvedManually)) if resolves => {
                 Ok(())
@@ -66,7 +75,7 @@ impl Repairs {
         remedy: Remedy,
         by: field::Operator,
     ) -> Result<Vec<String>, Status> {
-        match self.repair(repair(task_id, None, remedy, by)).await? {
+        match self.repair(repair(task_id, None, remedy.into(), by)).await? {
             Outcome::Repaired(names) => Ok(names),
             Outcome::NothingFailed => Ok(Vec::new()),
             Outcome::Refused(refusal) => Err(refused_for(refusal, task_id, "")),
@@ -116,16 +125,21 @@ impl Repairs {
     async fn preview(&self, tasks: &[TaskId]) -> Result<Vec<v1::RepairedTask>, Status> {
         let failed = self.database.store.failed_steps(tasks).await;
         let mut failed = failed.map_err(|error| self.failed(&error))?;
-        let would = |task: &TaskId| v1::RepairedTask {
-            task_id: task.to_string(),
-            step_names: failed.remove(task).unwrap_or_default(),
-            skipped: String::new(),
+        let gone = self.database.store.purged(tasks).await.map_err(|error| self.failed(&error))?;
+        let would = |task: &TaskId| {
+            let skipped = gone.contains(task).then(|| purged(*task).message().to_owned());
+            let step_names = failed.remove(task).filter(|_| skipped.is_none());
+            v1::RepairedTask {
+                task_id: task.to_string(),
+                step_names: step_names.unwrap_or_default(),
+                skipped: skipped.unwrap_or_default(),
+            }
         };
         Ok(tasks.iter().map(would).collect())
     }
 
     async fn page(&self, many: &Many, tasks: &[TaskId]) -> Result<Vec<v1::RepairedTask>, Status> {
-        let item = |task: &TaskId| repair(*task, None, many.remedy.clone(), many.by.clone());
+        let item = |task: &TaskId| repair(*task, None, many.remedy.clone().into(), many.by.clone());
         let answers = self.steps.call_in_turn(tasks.iter().map(item)).await;
         let mut repaired = Vec::with_capacity(tasks.len());
         for (task, answer) in tasks.iter().zip(answers) {
@@ -202,10 +216,17 @@ pub fn remedy(remedy: v1::Remedy) -> Result<Remedy, Invalid> {
     }
 }
 
-/// Reads an operator's result.
-pub fn result(result: Option<v1::Payload>) -> Result<Remedy, Invalid> {
-    let field::Payload { content_type, data, metadata } = field::payload("result", result)?;
-    Ok(Remedy::Complete(Payload { content_type, data, metadata }))
+/// Reads an operator's result, and what it says of what comes into being by it.
+pub fn result(result: Option<v1::Payload>, said: Option<v1::Expansion>) -> Result<Wanted, Invalid> {
+    let mut invalid = Invalid::new();
+    let result = invalid.take(field::payload("result", result));
+    let said = said.map(|said| expansion::check("expansion", said)).transpose();
+    let (Some(result), Some(said)) = (result, invalid.take(said)) else { return Err(invalid) };
+    let field::Payload { content_type, data, metadata } = result;
+    Ok(Wanted {
+        remedy: Remedy::Complete(Payload { content_type, data, metadata }),
+        said: said.map(|said| said.encode_to_vec().into()),
+    })
 }
 
 fn states(states: &[i32]) -> Result<Vec<TaskState>, Invalid> {
@@ -220,8 +241,15 @@ fn states(states: &[i32]) -> Result<Vec<TaskState>, Invalid> {
     }
 }
 
-fn repair(task_id: TaskId, step: Option<String>, remedy: Remedy, by: field::Operator) -> ToRepair {
-    ToRepair { task_id, step, remedy, actor: by.actor, reason: by.reason }
+impl From<Remedy> for Wanted {
+    fn from(remedy: Remedy) -> Self {
+        Self { remedy, said: None }
+    }
+}
+
+fn repair(task_id: TaskId, step: Option<String>, wanted: Wanted, by: field::Operator) -> ToRepair {
+    let Wanted { remedy, said } = wanted;
+    ToRepair { task_id, step, remedy, said, actor: by.actor, reason: by.reason }
 }
 
 /// What an operator is told who cannot have it.
@@ -230,9 +258,22 @@ fn refused_for(refusal: Refusal, task: TaskId, step: &str) -> Status {
         let about = [("task_id", task.to_string()), ("step", step.to_owned()), ("state", state)];
         status::with_reason(Code::FailedPrecondition, reason, about, message)
     };
+    let undecided = |step: String| {
+        let message = format!(
+            "step {step} of task {task} says what comes into being, and to resolve it says nothing: \
+            complete it with that (CompleteStep with `expansion`), or have it run again (ResetStep)"
+        );
+        let about = [("task_id", task.to_string()), ("step", step)];
+        status::with_reason(Code::FailedPrecondition, "OUTCOME_NEEDED", about, message)
+    };
     match refusal {
         Refusal::NoTask => status::not_found("task", &task.to_string()),
         Refusal::NoStep => status::not_found("step", &format!("{task}/{step}")),
+        Refusal::Purged => purged(task),
+        Refusal::Undecided(step) => undecided(step),
+        Refusal::Unexpandable(why) => {
+            Invalid::field("expansion", why.to_string()).because(why.error_type()).into()
+        }
         Refusal::TaskStands(state) => {
             let message = format!("task {task} has ended: it is {state}");
             stands("TASK_ENDED", state.to_string(), message)

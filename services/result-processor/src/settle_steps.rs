@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     announce::Outlets,
     complete_steps::{self, Completed},
-    events::{End, events_of},
+    events::{End, Ending, events_of},
     expansions::Expansions,
     fail_steps::{self, Failed},
     judge::{Judgement, judge},
@@ -202,6 +202,20 @@ impl Known {
         self.template.step(self.declared()).ok_or_else(corrupt)
     }
 
+    /// The step, as one that ends.
+    fn ending<'a>(&'a self, traceparent: &'a str) -> Result<Ending<'a>, StoreError> {
+        Ok(Ending {
+            template: &self.template,
+            step: self.step()?,
+            task_id: self.held.task_id,
+            ordinal: self.held.ordinal,
+            name: &self.locked.name,
+            attempt: self.locked.attempt,
+            correlation_id: &self.locked.correlation_id,
+            traceparent,
+        })
+    }
+
     /// The step of the template that it is, or is a run of.
     pub fn declared(&self) -> Ordinal {
         self.locked.declared
@@ -305,7 +319,7 @@ impl Settled {
         expansions: &mut Expansions<'_>,
     ) -> Result<(), StoreError> {
         expansions.end_well(known, &good)?;
-        let events = events_of(known, End::Success(known.result(&good)), &good.traceparent)?;
+        let events = events_of(known.ending(&good.traceparent)?, End::Success(known.result(&good)));
         self.events.extend(events.into_iter().map(|(event, way)| (place, event, way)));
         self.good.push((place, good));
         Ok(())
@@ -322,7 +336,7 @@ impl Settled {
             failure.passed_over = expansions.end_badly(known, &failure.traceparent)?;
             let (error_type, message) = known.error(&failure);
             let end = End::Failure { error_type, message, retryable: failure.retryable };
-            let events = events_of(known, end, &failure.traceparent)?;
+            let events = events_of(known.ending(&failure.traceparent)?, end);
             self.events.extend(events.into_iter().map(|(event, way)| (place, event, way)));
         }
         self.bad.push((place, failure));

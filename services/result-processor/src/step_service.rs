@@ -25,7 +25,7 @@ use crate::{
     explain::Explainer,
     judge::{Judgement, judge},
     limits,
-    repairs::{self, Many, Repairs},
+    repairs::{self, Many, Repairs, Wanted},
 };
 
 /// Steps that are explained in one answer.
@@ -110,7 +110,7 @@ impl StepService for Steps {
     ) -> Result<Response<ResetStepResponse>, Status> {
         let ResetStepRequest { task_id, step_name, operator, reason } = request.into_inner();
         let by = field::operator(operator, reason);
-        let step = self.repair(&task_id, step_name, Ok(Remedy::Reset), by).await?;
+        let step = self.repair(&task_id, step_name, Ok(Remedy::Reset.into()), by).await?;
         Ok(Response::new(ResetStepResponse { step: Some(step) }))
     }
 
@@ -120,7 +120,7 @@ impl StepService for Steps {
     ) -> Result<Response<ResolveStepResponse>, Status> {
         let ResolveStepRequest { task_id, step_name, operator, reason } = request.into_inner();
         let by = field::operator(operator, reason);
-        let step = self.repair(&task_id, step_name, Ok(Remedy::Resolve), by).await?;
+        let step = self.repair(&task_id, step_name, Ok(Remedy::Resolve.into()), by).await?;
         Ok(Response::new(ResolveStepResponse { step: Some(step) }))
     }
 
@@ -128,10 +128,10 @@ impl StepService for Steps {
         &self,
         request: Request<CompleteStepRequest>,
     ) -> Result<Response<CompleteStepResponse>, Status> {
-        let CompleteStepRequest { task_id, step_name, result, operator, reason } =
+        let CompleteStepRequest { task_id, step_name, result, operator, reason, expansion } =
             request.into_inner();
-        let (result, by) = (repairs::result(result), field::operator(operator, reason));
-        let step = self.repair(&task_id, step_name, result, by).await?;
+        let (wanted, by) = (repairs::result(result, expansion), field::operator(operator, reason));
+        let step = self.repair(&task_id, step_name, wanted, by).await?;
         Ok(Response::new(CompleteStepResponse { step: Some(step) }))
     }
 
@@ -207,20 +207,20 @@ impl Steps {
         &self,
         task_id: &str,
         step_name: String,
-        remedy: Result<Remedy, Invalid>,
+        wanted: Result<Wanted, Invalid>,
         by: Result<Operator, Invalid>,
     ) -> Result<v1::Step, Status> {
         let mut invalid = Invalid::new();
         let task = invalid.take(field::task_id(task_id));
         let name = invalid.take(step_name_of(step_name));
-        let (remedy, by) = (invalid.take(remedy), invalid.take(by));
-        let (Some(task), Some(name), Some(remedy), Some(by)) = (task, name, remedy, by) else {
+        let (wanted, by) = (invalid.take(wanted), invalid.take(by));
+        let (Some(task), Some(name), Some(wanted), Some(by)) = (task, name, wanted, by) else {
             return Err(invalid.into());
         };
-        if let Remedy::Complete(result) = &remedy {
+        if let Remedy::Complete(result) = &wanted.remedy {
             self.fits(task, &name, result).await?;
         }
-        self.repairs.step(task, name.clone(), remedy, by).await?;
+        self.repairs.step(task, name.clone(), wanted, by).await?;
         self.step(task, &name).await
     }
 

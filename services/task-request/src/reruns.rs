@@ -6,11 +6,14 @@ use tasker_api::{
     Invalid, field, status,
     v1::{RerunTaskRequest, RerunTaskResponse, TemplateRef},
 };
-use tasker_domain::{Ordinal, TaskId, Template, TemplateId, identity};
-use tasker_stage::{Database, Hints, store_error};
-use tasker_store::{Payload, ReadyStep, Rerun, StoreError, ToRerun};
+use tasker_domain::{
+    TaskId, Template, TemplateId, identity,
+    rerun::{Birth, births},
+};
+use tasker_stage::{Database, Hints, purged, said, store_error};
+use tasker_store::{Older, Payload, ReadyStep, Rerun, StoreError, ToRerun};
 use tasker_trace::TraceContext;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::{
     backlog::Backlog,
@@ -33,21 +36,13 @@ impl Reruns {
         request: RerunTaskRequest,
         trace: TraceContext,
     ) -> Result<RerunTaskResponse, Status> {
-        let (task_id, from_step) = (request.task_id.clone(), request.from_step.clone());
+        let task_id = request.task_id.clone();
         let item = read(request, trace)?;
         let template = self.template_of(item.rerun_of).await?;
-        let from = template.ordinals().find(|(_, step)| step.name == from_step);
-        let Some((from, _)) = from else {
-            return Err(status::not_found("step", &format!("{task_id}/{from_step}")));
-        };
-        if let Some(step) = template.steps.iter().find(|step| step.kind.expands()) {
-            return Err(undecided(&step.name));
-        }
         if let Some(context) = &item.context {
             resolve::fits(&template, &context.content_type, &context.data)?;
         }
         self.backlog.admit(&template.namespace)?;
-        let item = ToRerun { from, ..item };
         match self.try_to(&item, &template).await.map_err(|error| self.failed(&error))? {
             Rerun::Born(ready) => {
                 self.step_enqueuer.tell(ready);
@@ -58,12 +53,8 @@ impl Reruns {
                 Ok(RerunTaskResponse { task_id, template: Some(template) })
             }
             Rerun::Repeated(known) => self.first_answer(known).await,
-            Rerun::Purged => Err(status::with_reason(
-                Code::FailedPrecondition,
-                "TASK_PURGED",
-                [("task_id", task_id.clone())],
-                format!("what task {task_id} worked on has been purged: submit another"),
-            )),
+            Rerun::NoStep => Err(status::not_found("step", &format!("{task_id}/{}", item.from))),
+            Rerun::Purged => Err(purged(item.rerun_of)),
         }
     }
 
@@ -71,7 +62,7 @@ impl Reruns {
         let mut tries = TRIES;
         loop {
             tries -= 1;
-            match self.database.store.rerun_task(item, template).await {
+            match self.database.store.rerun_task(item, |older| born(template, older)).await {
                 // Another replica was first, and has committed: the next look finds its task.
                 Err(StoreError::Conflict { .. }) if tries > 0 => {}
                 done => return done,
@@ -101,17 +92,12 @@ impl Reruns {
     }
 }
 
-/// What a decision or a plan has brought into being in one task is not known of another.
-fn undecided(step: &str) -> Status {
-    status::with_reason(
-        Code::FailedPrecondition,
-        "TEMPLATE_DECIDES",
-        [("step", step.to_owned())],
-        format!("{step} decides or plans what comes into being: submit a new task instead"),
-    )
+fn born(template: &Template, older: &Older) -> Result<Vec<Birth>, StoreError> {
+    let chosen = said::choices(&older.said)?;
+    Ok(births(template, older.from, &older.steps, &chosen))
 }
 
-/// Reads a request, but for its step: whether there is one, the template says.
+/// Reads a request, but for its step: whether there is one, the older task says.
 fn read(request: RerunTaskRequest, trace: TraceContext) -> Result<ToRerun, Invalid> {
     let mut invalid = Invalid::new();
     let rerun_of = invalid.take(field::task_id(&request.task_id));
@@ -132,7 +118,7 @@ fn read(request: RerunTaskRequest, trace: TraceContext) -> Result<ToRerun, Inval
     Ok(ToRerun {
         rerun_of,
         task_id: TaskId::new(),
-        from: Ordinal(0),
+        from: request.from_step,
         context: context.map(|field::Payload { content_type, data, metadata }| Payload {
             content_type,
             data,

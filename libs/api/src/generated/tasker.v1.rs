@@ -271,6 +271,10 @@ pub struct Task {
     /// template does not show here.
     #[prost(bool, tag = "20")]
     pub paused: bool,
+    /// Whether what it worked on and came to has been purged, some time after its end: it cannot be repaired or
+    /// run again. Only GetTask fills it.
+    #[prost(bool, tag = "16")]
+    pub purged: bool,
 }
 /// How many of a task's steps are where.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -675,7 +679,7 @@ pub struct GiveUpTaskResponse {
 pub struct RerunTaskRequest {
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
-    /// The step's name.
+    /// The step's name: also one that a decision has chosen, or a single worker of a batch.
     #[prost(string, tag = "2")]
     pub from_step: ::prost::alloc::string::String,
     /// What the new task's steps work on. Unset: what the older's did.
@@ -1100,10 +1104,13 @@ pub mod task_service_client {
         /// follows from it begin anew, and so does what was not satisfied; what else was completed or resolved
         /// keeps its result. The older task is left as it is, whether it has ended or not.
         ///
-        /// NOT_FOUND: no such task, or it has no such step. FAILED_PRECONDITION, reason `TEMPLATE_DECIDES`: its
-        /// template has decisions or batches; submit a new task; reason `TASK_PURGED`: what it worked on and came
-        /// to has been purged. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the same `request_id` after the
-        /// time in `RetryInfo`.
+        /// A decision that is kept keeps what it chose, and a batchable step its workers; one that begins anew
+        /// decides or plans again, and none of the steps that it had brought is there before. A worker of a batch
+        /// whose failure counts as done is kept unless a step that has gone on without it begins anew.
+        ///
+        /// NOT_FOUND: no such task, or it has no such step: as ListSteps shows them. FAILED_PRECONDITION, reason
+        /// `TASK_PURGED`: what it worked on and came to has been purged. UNAVAILABLE, RESOURCE_EXHAUSTED: try again
+        /// with the same `request_id` after the time in `RetryInfo`.
         pub async fn rerun_task(
             &mut self,
             request: impl tonic::IntoRequest<super::RerunTaskRequest>,
@@ -1264,10 +1271,13 @@ pub mod task_service_server {
         /// follows from it begin anew, and so does what was not satisfied; what else was completed or resolved
         /// keeps its result. The older task is left as it is, whether it has ended or not.
         ///
-        /// NOT_FOUND: no such task, or it has no such step. FAILED_PRECONDITION, reason `TEMPLATE_DECIDES`: its
-        /// template has decisions or batches; submit a new task; reason `TASK_PURGED`: what it worked on and came
-        /// to has been purged. UNAVAILABLE, RESOURCE_EXHAUSTED: try again with the same `request_id` after the
-        /// time in `RetryInfo`.
+        /// A decision that is kept keeps what it chose, and a batchable step its workers; one that begins anew
+        /// decides or plans again, and none of the steps that it had brought is there before. A worker of a batch
+        /// whose failure counts as done is kept unless a step that has gone on without it begins anew.
+        ///
+        /// NOT_FOUND: no such task, or it has no such step: as ListSteps shows them. FAILED_PRECONDITION, reason
+        /// `TASK_PURGED`: what it worked on and came to has been purged. UNAVAILABLE, RESOURCE_EXHAUSTED: try again
+        /// with the same `request_id` after the time in `RetryInfo`.
         async fn rerun_task(
             &self,
             request: tonic::Request<super::RerunTaskRequest>,
@@ -4301,7 +4311,7 @@ pub struct DomainEvent {
     /// The span that took the result.
     #[prost(message, optional, tag = "11")]
     pub trace: ::core::option::Option<TraceContext>,
-    #[prost(oneof = "domain_event::Outcome", tags = "8, 9")]
+    #[prost(oneof = "domain_event::Outcome", tags = "8, 9, 12")]
     pub outcome: ::core::option::Option<domain_event::Outcome>,
 }
 /// Nested message and enum types in `DomainEvent`.
@@ -4314,8 +4324,13 @@ pub mod domain_event {
         /// The step has failed for good.
         #[prost(message, tag = "9")]
         Failure(super::StepError),
+        /// An operator has settled the step without a result. Only of events whose condition is `always`.
+        #[prost(message, tag = "12")]
+        ResolvedManually(super::ResolvedManually),
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResolvedManually {}
 /// Events that are not told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EventsMissed {
@@ -5274,6 +5289,9 @@ pub struct CompleteStepRequest {
     /// Why, kept in the history. At most 1 KiB.
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+    /// Of a decision or batchable step, and of no other: what comes into being by it.
+    #[prost(message, optional, tag = "6")]
+    pub expansion: ::core::option::Option<Expansion>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CompleteStepResponse {
@@ -5364,7 +5382,7 @@ pub struct RepairedTask {
     /// The steps that had failed, in dependency order.
     #[prost(string, repeated, tag = "2")]
     pub step_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Why nothing was done: it moved on meanwhile. Empty otherwise.
+    /// Why nothing was done: it moved on meanwhile, or does not allow it. Empty otherwise.
     #[prost(string, tag = "3")]
     pub skipped: ::prost::alloc::string::String,
 }
@@ -5604,7 +5622,7 @@ pub mod step_service_client {
         ///
         /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step has not failed;
         /// reason `TASK_ENDED`: its task has ended otherwise than in `error`. `ErrorInfo.metadata["state"]` says
-        /// where it stands.
+        /// where it stands. Reason `TASK_PURGED`: what the task worked on is not kept any more.
         pub async fn reset_step(
             &mut self,
             request: impl tonic::IntoRequest<super::ResetStepRequest>,
@@ -5632,9 +5650,15 @@ pub mod step_service_client {
         /// Settles a step outside: its dependants run without its result. If it is at a worker, that is told to
         /// stop, and its late result is refused. To resolve a step again is a success.
         ///
+        /// Of the events that the template declares, those with the condition `always` are published, without a
+        /// result, as `resolved_manually`. Whether it was a success nobody has said: who wants that told completes
+        /// the step with a result.
+        ///
         /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step is complete or
         /// cancelled; reason `TASK_ENDED`: its task has ended otherwise than in `error`.
-        /// `ErrorInfo.metadata["state"]` says where it stands.
+        /// `ErrorInfo.metadata["state"]` says where it stands. Reason `OUTCOME_NEEDED`: the step is a decision or
+        /// batchable, and what comes into being by it has to be said: complete it with an `expansion`, or reset it
+        /// once it has failed. Reason `TASK_PURGED`: what the task worked on is not kept any more.
         pub async fn resolve_step(
             &mut self,
             request: impl tonic::IntoRequest<super::ResolveStepRequest>,
@@ -5660,11 +5684,12 @@ pub mod step_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Completes a step with a result of the operator's: its dependants run with it. If it is at a worker, that
-        /// is told to stop, and its late result is refused.
+        /// is told to stop, and its late result is refused. The step publishes its events as if its worker had said so.
         ///
         /// INVALID_ARGUMENT, reason `RESULT_SCHEMA_VIOLATION` or `EVENT_SCHEMA_VIOLATION`: the result is not what the
-        /// template asks for. NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already
-        /// stands, too.
+        /// template asks for; reason `OUTCOME_MISSING`, `OUTCOME_UNEXPECTED`, `UNREACHABLE_STEP`, `TOO_MANY_STEPS`,
+        /// `DECISIONS_TOO_DEEP` or `TOO_MANY_BATCHES`: `expansion` is not what such a step may say. NOT_FOUND,
+        /// FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too.
         pub async fn complete_step(
             &mut self,
             request: impl tonic::IntoRequest<super::CompleteStepRequest>,
@@ -5693,7 +5718,9 @@ pub mod step_service_client {
         /// their last attempt. If none has failed nothing is done, unless the task is in `error` and is reset.
         ///
         /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_ENDED`: it has ended otherwise than in
-        /// `error`; `ErrorInfo.metadata["state"]` says how.
+        /// `error`; `ErrorInfo.metadata["state"]` says how. Reason `OUTCOME_NEEDED`: a failed step cannot be resolved,
+        /// since it is a decision or batchable; `ErrorInfo.metadata["step"]` names it. Reason `TASK_PURGED`: what the
+        /// task worked on is not kept any more.
         pub async fn repair_task(
             &mut self,
             request: impl tonic::IntoRequest<super::RepairTaskRequest>,
@@ -5798,7 +5825,7 @@ pub mod step_service_server {
         ///
         /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step has not failed;
         /// reason `TASK_ENDED`: its task has ended otherwise than in `error`. `ErrorInfo.metadata["state"]` says
-        /// where it stands.
+        /// where it stands. Reason `TASK_PURGED`: what the task worked on is not kept any more.
         async fn reset_step(
             &self,
             request: tonic::Request<super::ResetStepRequest>,
@@ -5809,9 +5836,15 @@ pub mod step_service_server {
         /// Settles a step outside: its dependants run without its result. If it is at a worker, that is told to
         /// stop, and its late result is refused. To resolve a step again is a success.
         ///
+        /// Of the events that the template declares, those with the condition `always` are published, without a
+        /// result, as `resolved_manually`. Whether it was a success nobody has said: who wants that told completes
+        /// the step with a result.
+        ///
         /// NOT_FOUND: no such task or step. FAILED_PRECONDITION, reason `STEP_STANDS`: the step is complete or
         /// cancelled; reason `TASK_ENDED`: its task has ended otherwise than in `error`.
-        /// `ErrorInfo.metadata["state"]` says where it stands.
+        /// `ErrorInfo.metadata["state"]` says where it stands. Reason `OUTCOME_NEEDED`: the step is a decision or
+        /// batchable, and what comes into being by it has to be said: complete it with an `expansion`, or reset it
+        /// once it has failed. Reason `TASK_PURGED`: what the task worked on is not kept any more.
         async fn resolve_step(
             &self,
             request: tonic::Request<super::ResolveStepRequest>,
@@ -5820,11 +5853,12 @@ pub mod step_service_server {
             tonic::Status,
         >;
         /// Completes a step with a result of the operator's: its dependants run with it. If it is at a worker, that
-        /// is told to stop, and its late result is refused.
+        /// is told to stop, and its late result is refused. The step publishes its events as if its worker had said so.
         ///
         /// INVALID_ARGUMENT, reason `RESULT_SCHEMA_VIOLATION` or `EVENT_SCHEMA_VIOLATION`: the result is not what the
-        /// template asks for. NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already
-        /// stands, too.
+        /// template asks for; reason `OUTCOME_MISSING`, `OUTCOME_UNEXPECTED`, `UNREACHABLE_STEP`, `TOO_MANY_STEPS`,
+        /// `DECISIONS_TOO_DEEP` or `TOO_MANY_BATCHES`: `expansion` is not what such a step may say. NOT_FOUND,
+        /// FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too.
         async fn complete_step(
             &self,
             request: tonic::Request<super::CompleteStepRequest>,
@@ -5836,7 +5870,9 @@ pub mod step_service_server {
         /// their last attempt. If none has failed nothing is done, unless the task is in `error` and is reset.
         ///
         /// NOT_FOUND: no such task. FAILED_PRECONDITION, reason `TASK_ENDED`: it has ended otherwise than in
-        /// `error`; `ErrorInfo.metadata["state"]` says how.
+        /// `error`; `ErrorInfo.metadata["state"]` says how. Reason `OUTCOME_NEEDED`: a failed step cannot be resolved,
+        /// since it is a decision or batchable; `ErrorInfo.metadata["step"]` names it. Reason `TASK_PURGED`: what the
+        /// task worked on is not kept any more.
         async fn repair_task(
             &self,
             request: tonic::Request<super::RepairTaskRequest>,

@@ -4,14 +4,14 @@ use proptest::{prelude::*, sample::Index};
 
 use super::*;
 
-const LIMITS: Limits = Limits { steps: 1_000, depth: 20 };
+pub(crate) const LIMITS: Limits = Limits { steps: 1_000, depth: 20 };
 
-fn template(steps: &str) -> Template {
+pub(crate) fn template(steps: &str) -> Template {
     let yaml = format!("{{namespace: n, name: t, version: 1.0.0, steps: [{steps}]}}");
     Template::parse(&yaml).unwrap_or_else(|found| panic!("{found:?}: {yaml}"))
 }
 
-fn step(name: &str, kind: &str, dependencies: &str) -> String {
+pub(crate) fn step(name: &str, kind: &str, dependencies: &str) -> String {
     format!(
         "{{name: {name}, type: {kind}, handler: {{callable: c}}, dependencies: [{dependencies}]}}"
     )
@@ -22,7 +22,7 @@ fn names<'t>(template: &'t Template, births: &[Birth]) -> Vec<(&'t str, u32)> {
     births.iter().map(name).collect()
 }
 
-fn create(names: &[&str]) -> Expansion {
+pub(crate) fn create(names: &[&str]) -> Expansion {
     Expansion::CreateSteps(names.iter().map(|&name| name.to_owned()).collect())
 }
 
@@ -210,20 +210,20 @@ fn decisions_go_so_far_and_no_further() {
 }
 
 /// A run of a template in which every step succeeds.
-struct Run<'t> {
-    template: &'t Template,
-    rows: BTreeMap<Ordinal, Row>,
-    chosen: BTreeMap<Ordinal, Vec<String>>,
+pub(crate) struct Run<'t> {
+    pub(crate) template: &'t Template,
+    pub(crate) rows: BTreeMap<Ordinal, Row>,
+    pub(crate) chosen: BTreeMap<Ordinal, Vec<String>>,
 }
 
-struct Row {
-    declared: Ordinal,
-    unmet: u32,
-    done: bool,
+pub(crate) struct Row {
+    pub(crate) declared: Ordinal,
+    pub(crate) unmet: u32,
+    pub(crate) done: bool,
 }
 
 impl<'t> Run<'t> {
-    fn start(template: &'t Template) -> Self {
+    pub(crate) fn start(template: &'t Template) -> Self {
         let mut run = Self { template, rows: BTreeMap::new(), chosen: BTreeMap::new() };
         run.add(&first_steps(template));
         run
@@ -238,8 +238,22 @@ impl<'t> Run<'t> {
     }
 
     /// Completes one step after another, whichever `order` says among those that are ready.
-    fn completed(mut self, said: &impl Fn(&Step) -> Option<Expansion>, order: &[Index]) -> Self {
-        for turn in 0.. {
+    pub(crate) fn completed(
+        self,
+        said: &impl Fn(&Step) -> Option<Expansion>,
+        order: &[Index],
+    ) -> Self {
+        self.completed_for(usize::MAX, said, order)
+    }
+
+    /// The same for so many turns at most.
+    pub(crate) fn completed_for(
+        mut self,
+        turns: usize,
+        said: &impl Fn(&Step) -> Option<Expansion>,
+        order: &[Index],
+    ) -> Self {
+        for turn in 0..turns {
             let ready = self.rows.iter().filter(|(_, row)| row.unmet == 0 && !row.done);
             let ready: Vec<Ordinal> = ready.map(|(ordinal, _)| *ordinal).collect();
             if ready.is_empty() {
@@ -285,13 +299,13 @@ impl<'t> Run<'t> {
         }
     }
 
-    fn existing(&self) -> BTreeSet<Ordinal> {
+    pub(crate) fn existing(&self) -> BTreeSet<Ordinal> {
         self.rows.values().map(|row| row.declared).collect()
     }
 }
 
 /// What exists in the end, said anew: without time.
-fn in_the_end(
+pub(crate) fn in_the_end(
     template: &Template,
     said: &impl Fn(&Step) -> Option<Expansion>,
 ) -> BTreeSet<Ordinal> {
@@ -321,7 +335,7 @@ fn in_the_end(
 }
 
 /// Any template: what each step is, and which of those before it it depends on.
-fn templates() -> impl Strategy<Value = Template> {
+pub(crate) fn templates() -> impl Strategy<Value = Template> {
     let drawn = (0u8..10, prop::collection::vec(any::<Index>(), 0..4));
     prop::collection::vec(drawn, 1..24).prop_map(|drawn| {
         let mut names: Vec<String> = Vec::new();
@@ -364,6 +378,35 @@ fn templates() -> impl Strategy<Value = Template> {
     })
 }
 
+/// What a step says depends on which it is, and not on when.
+pub(crate) fn says<'t>(
+    template: &'t Template,
+    seeds: &'t [u8],
+) -> impl Fn(&Step) -> Option<Expansion> + use<'t> {
+    let seed = |step: &Step| {
+        let [length, second] = [step.name.len() * 7, usize::from(step.name.as_bytes()[1])];
+        usize::from(seeds[length % seeds.len()] ^ seeds[second % seeds.len()])
+    };
+    move |step| match step.kind {
+        Kind::Decision => {
+            let may = step.dependants.iter().map(|it| template.step(*it).unwrap());
+            let may = may.filter(|it| !it.kind.comes_by_itself());
+            let chosen = may.enumerate().filter(|(n, _)| (seed(step) >> (n % 8)) & 1 == 1);
+            let names: Vec<_> = chosen.map(|(_, it)| it.name.clone()).collect();
+            Some(if names.is_empty() {
+                Expansion::NoBranches
+            } else {
+                Expansion::CreateSteps(names)
+            })
+        }
+        Kind::Batchable(_) => Some(match seed(step) % 5 {
+            0 => Expansion::NoBatches,
+            count => Expansion::CreateBatches(count),
+        }),
+        _ => None,
+    }
+}
+
 proptest! {
     #[test]
     fn every_step_that_is_to_come_comes_once_whatever_the_order_and_none_waits_for_ever(
@@ -372,22 +415,7 @@ proptest! {
         one in prop::collection::vec(any::<Index>(), 8),
         other in prop::collection::vec(any::<Index>(), 8),
     ) {
-        // What a step says depends on which it is, and not on when.
-        let seed = |step: &Step| usize::from(seeds[step.name.len() * 7 % 32] ^ seeds[usize::from(step.name.as_bytes()[1]) % 32]);
-        let said = |step: &Step| match step.kind {
-            Kind::Decision => {
-                let may = step.dependants.iter().map(|it| template.step(*it).unwrap());
-                let may = may.filter(|it| !it.kind.comes_by_itself());
-                let names: Vec<_> = may.enumerate().filter(|(n, _)| seed(step) >> (n % 8) & 1 == 1)
-                    .map(|(_, it)| it.name.clone()).collect();
-                Some(if names.is_empty() { Expansion::NoBranches } else { Expansion::CreateSteps(names) })
-            }
-            Kind::Batchable(_) => Some(match seed(step) % 5 {
-                0 => Expansion::NoBatches,
-                count => Expansion::CreateBatches(count),
-            }),
-            _ => None,
-        };
+        let said = says(&template, &seeds);
         let run = Run::start(&template).completed(&said, &one);
         for (ordinal, row) in &run.rows {
             prop_assert!(row.done, "{ordinal:?} waits for ever");

@@ -32,7 +32,7 @@ pub enum Condition {
     Success,
     /// The step has failed for good.
     Failure,
-    /// Either.
+    /// Whichever end it is: also one by hand, without a result.
     Always,
 }
 
@@ -57,6 +57,8 @@ pub enum Outcome {
     Success,
     /// It has failed for good.
     Failure,
+    /// An operator has settled it, without a result.
+    ResolvedManually,
 }
 
 impl Condition {
@@ -185,5 +187,9 @@ mod tests {
         assert!(Condition::Failure.includes(Outcome::Failure));
         assert!(!Condition::Failure.includes(Outcome::Success));
         assert!(!Condition::Success.includes(Outcome::Failure));
+        // Which of both it was nobody has said.
+        assert!(!Condition::Success.includes(Outcome::ResolvedManually));
+        assert!(!Condition::Failure.includes(Outcome::ResolvedManually));
+        assert!(Condition::Always.includes(Outcome::ResolvedManually));
     }
 }

@@ -86,7 +86,7 @@ impl LifeCycle {
                 world.commit(Durable, |database| statements::count_down(database, rules, parent));
             }
             Action::Suffer(fault) => self.suffer(world, fault),
-            Action::Intervene(intervention) => self.intervene(world, intervention),
+            Action::Intervene(intervention) => self.intervene(world, &intervention),
         }
     }
 
@@ -165,7 +165,7 @@ impl LifeCycle {
         world.spend_a_fault();
     }
 
-    fn intervene(&self, world: &mut World, intervention: Intervention) {
+    fn intervene(&self, world: &mut World, intervention: &Intervention) {
         let before = world.database.clone();
         let rules = &self.rules;
         world.commit(Commit::Durable, |database| match intervention {
@@ -176,13 +176,14 @@ impl LifeCycle {
                 statements::end(database, rules, TaskEvent::ManualResolution);
             }
             Intervention::ResetForRetry(step) => {
-                statements::repair(database, rules, step, StepEvent::ResetForRetry);
+                statements::repair(database, rules, *step, (StepEvent::ResetForRetry, None));
             }
-            Intervention::CompleteManually(step) => {
-                statements::repair(database, rules, step, StepEvent::CompleteManually);
+            Intervention::CompleteManually { step, chosen } => {
+                let says = (StepEvent::CompleteManually, Some(chosen.as_slice()));
+                statements::repair(database, rules, *step, says);
             }
             Intervention::ResolveManually(step) => {
-                statements::repair(database, rules, step, StepEvent::ResolveManually);
+                statements::repair(database, rules, *step, (StepEvent::ResolveManually, None));
             }
         });
         if world.database != before {

@@ -24,7 +24,7 @@ pub(crate) enum Fault {
 }
 
 /// What an operator, or a limit, may ask for at any time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Intervention {
     /// Ends the task.
     Cancel,
@@ -36,8 +36,8 @@ pub(crate) enum Intervention {
     ManualResolution,
     /// Gives a failed step another life, and with it a task that had failed.
     ResetForRetry(usize),
-    /// Gives a step its result.
-    CompleteManually(usize),
-    /// Settles a step without a result.
+    /// Gives a step its result, which may choose others.
+    CompleteManually { step: usize, chosen: Vec<usize> },
+    /// Settles a step without a result: none that decides.
     ResolveManually(usize),
 }

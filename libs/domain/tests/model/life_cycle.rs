@@ -189,8 +189,11 @@ impl LifeCycle {
 
         let steps =
             (0..world.database.steps.len()).filter(|step| world.database.state(*step).is_some());
-        let repairs = steps
-            .flat_map(|step| [ResetForRetry(step), CompleteManually(step), ResolveManually(step)]);
+        let repairs = steps.flat_map(|step| {
+            let choices = self.rules.graph.choices(step).into_iter();
+            let completes = choices.map(move |chosen| CompleteManually { step, chosen });
+            [ResetForRetry(step), ResolveManually(step)].into_iter().chain(completes)
+        });
         [Cancel, Timeout, GiveUp, ManualResolution].into_iter().chain(repairs).collect()
     }
 }

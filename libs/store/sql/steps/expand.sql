@@ -1,6 +1,7 @@
 -- Brings steps into being that a decision has chosen or a plan has asked for. Runs in the transaction that
--- takes the result which says so, before it is taken: it then unlocks these steps like any other.
--- The caller has locked the tasks. Returns the messages sent, of what waits for nothing.
+-- takes the result which says so, before it unlocks its dependants: these steps are then unlocked like any
+-- other. The caller has locked the tasks. Returns the messages sent, of what waits for nothing. What is ready
+-- is counted by the caller, if it is not here.
 WITH item AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::integer[],
@@ -34,7 +35,8 @@ WITH item AS MATERIALIZED (
     FROM born WHERE unmet = 0
     RETURNING msg_id, message, headers
 ), counted AS (
-    UPDATE tasks SET total = total + change.born, ready = tasks.ready + change.ready
+    UPDATE tasks
+    SET total = total + change.born, ready = CASE WHEN $13 THEN tasks.ready + change.ready ELSE tasks.ready END
     FROM (
         SELECT task_id, count(*)::integer AS born, count(*) FILTER (WHERE unmet = 0)::integer AS ready
         FROM born GROUP BY task_id

@@ -1,6 +1,7 @@
 -- Repairs steps by hand: ResetForRetry, ResolveManually, CompleteManually. An item names a step of its task,
 -- or none: then all that have failed. If the task has failed, what its end has cancelled is reopened, and has
--- the attempts that are left; what was cut off in its last attempt has failed.
+-- the attempts that are left; what was cut off in its last attempt has failed. What decides or plans is settled
+-- only by an item that says what comes into being by it, which the caller then writes.
 -- The caller holds the tasks, names each once, and has them go on. Returns what became of each item, and
 -- the steps that moved, with the deliveries that workers have lost.
 WITH item AS MATERIALIZED (
@@ -9,18 +10,17 @@ WITH item AS MATERIALIZED (
         -- The finalizer's turn: it finds what is repaired before it comes.
         WHEN 'evaluating_results' THEN tasks.state
         ELSE task_state_after(tasks.state, 'StepResolved')
-    END IS NOT NULL AND NOT EXISTS (
-        -- What its steps would work on has been purged.
+    END IS NOT NULL AS goes_on, EXISTS (
         SELECT FROM task_details WHERE task_details.task_id = item.task_id AND task_details.content_type = ''
-    ) AS goes_on
+    ) AS purged
     FROM unnest($1::uuid[], $2::text[], $3::text[]::step_event[], $4::text[], $5::bytea[], $6::jsonb[],
-        $7::text[], $8::text[])
-        AS item (task_id, name, event, content_type, data, metadata, actor, reason)
+        $7::text[], $8::text[], $9::boolean[])
+        AS item (task_id, name, event, content_type, data, metadata, actor, reason, says)
     JOIN tasks USING (task_id)
 ), step AS MATERIALIZED (
     -- Without the item's data, which would be as often in memory as the task has steps.
-    SELECT item.task_id, task_state, item.name AS asked, event, actor, reason, goes_on,
-        ordinal, steps.name, steps.state AS before, attempt, delivery_id, chosen, path,
+    SELECT item.task_id, task_state, item.name AS asked, event, actor, reason, goes_on, purged,
+        undecided, ordinal, steps.name, steps.state AS before, attempt, delivery_id, chosen, path,
         CASE cardinality(path)
             WHEN 1 THEN step_state_after(steps.state, path[1])
             WHEN 2 THEN step_state_after(step_state_after(steps.state, path[1]), path[2])
@@ -47,23 +47,27 @@ WITH item AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT CASE
         -- Others wait for its end, to have its place; or have gone on without it.
         WHEN chosen AND declared IS NOT NULL AND NOT reopened AND NOT failed THEN NULL
-        -- What would come into being by its result nobody has said.
-        WHEN chosen AND event <> 'ResetForRetry' AND (
-            SELECT expands FROM template_steps AS declaration
-            WHERE (declaration.template_id, declaration.ordinal) = (item.template_id, steps.ordinal)
-        ) THEN NULL
         WHEN chosen AND reopened AND event = 'ResetForRetry' THEN ARRAY['Reopen']::step_event[]
         WHEN chosen AND reopened THEN ARRAY['Reopen', event]::step_event[]
         WHEN chosen THEN ARRAY[event]
         WHEN reopened AND failed THEN ARRAY['Reopen', 'Fail']::step_event[]
         WHEN reopened THEN ARRAY['Reopen']::step_event[]
-    END AS path) AS d
+    END AS path,
+        -- What would come into being by it nobody has said.
+        chosen AND event <> 'ResetForRetry' AND NOT says AND coalesce((
+            SELECT expands FROM template_steps AS declaration
+            WHERE (declaration.template_id, declaration.ordinal) = (item.template_id, steps.ordinal)
+        ), false) AS undecided
+    ) AS d
     WINDOW of_task AS (PARTITION BY item.task_id)
 ), judged AS MATERIALIZED (
     SELECT *, CASE
         WHEN NOT goes_on THEN 'task_stands'
+        -- What its steps would work on is not there any more.
+        WHEN purged THEN 'purged'
         WHEN asked IS NOT NULL AND finds IS NOT TRUE THEN 'no_step'
         WHEN bool_or(chosen AND state IS NULL) OVER (PARTITION BY task_id) THEN 'step_stands'
+        WHEN bool_or(undecided) OVER (PARTITION BY task_id) THEN 'undecided'
         WHEN finds OR (reopens AND event = 'ResetForRetry') THEN 'repaired'
         ELSE 'nothing_failed'
     END AS verdict
@@ -114,10 +118,10 @@ WITH item AS MATERIALIZED (
 )
 SELECT DISTINCT verdict AS "kind!", task_id AS "task_id!", NULL::integer AS ordinal, NULL::text AS name,
     task_state::text AS state, NULL::uuid AS lost
-FROM judged WHERE verdict <> 'step_stands'
+FROM judged WHERE verdict NOT IN ('step_stands', 'undecided')
 UNION ALL
 SELECT verdict, task_id, ordinal, name, before::text, NULL FROM judged
-WHERE verdict = 'step_stands' AND chosen AND state IS NULL
+WHERE verdict = 'step_stands' AND chosen AND state IS NULL OR verdict = 'undecided' AND undecided
 UNION ALL
 SELECT CASE WHEN chosen THEN 'chosen' ELSE 'reopened' END, task_id, ordinal, name, state::text, delivery_id
 FROM moved

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde_json::Value;
+use sqlx::PgConnection;
 use tasker_domain::{
     Ordinal,
     expand::{Birth, Present},
@@ -110,36 +111,43 @@ impl Settlement {
     /// # Errors
     /// The transaction has failed.
     pub async fn expand(&mut self, items: &[ToExpand]) -> Result<Vec<ReadyStep>, StoreError> {
-        if items.is_empty() {
-            return Ok(Vec::new());
-        }
-        let births =
-            || items.iter().flat_map(|item| item.births.iter().map(move |new| (item, new)));
-        let cursor = |(_, new): (&ToExpand, &NewStep)| new.cursor.clone();
-        let batch = |new: &NewStep| Some(new.birth.batch?.cast_signed());
-        let rows = sqlx::query_file!(
-            "sql/steps/expand.sql",
-            &births().map(|(item, _)| item.task_id).collect::<Vec<_>>(),
-            &births().map(|(_, new)| new.birth.ordinal.0).collect::<Vec<_>>(),
-            &births().map(|(_, new)| new.birth.declared.0).collect::<Vec<_>>(),
-            &births().map(|(_, new)| new.birth.unmet.cast_signed()).collect::<Vec<_>>(),
-            &births().map(|(_, new)| batch(new)).collect::<Vec<_>>() as &[Option<i32>],
-            &births().map(|new| Some(cursor(new)?.content_type)).collect::<Vec<_>>()
-                as &[Option<String>],
-            &births().map(|new| Some(cursor(new)?.data.to_vec())).collect::<Vec<_>>()
-                as &[Option<Vec<u8>>],
-            &births().map(|new| cursor(new)?.metadata_column()).collect::<Vec<_>>()
-                as &[Option<Value>],
-            &births().map(|(item, _)| item.traceparent.clone()).collect::<Vec<_>>(),
-            &items.iter().map(|item| item.task_id).collect::<Vec<_>>(),
-            &items.iter().map(|item| item.ordinal).collect::<Vec<_>>(),
-            &items.iter().map(|item| item.said.to_vec()).collect::<Vec<_>>()
-        )
-        .fetch_all(&mut *self.transaction)
-        .await?;
-        let ready = rows.into_iter();
-        ready
-            .map(|row| sent(Some(row.message_id), Some(row.message), row.headers.as_ref()))
-            .collect()
+        expand(&mut self.transaction, items, true).await
     }
+}
+
+/// The same, in any transaction that holds the tasks. `counted`: nobody counts them anew after it.
+pub(crate) async fn expand(
+    connection: &mut PgConnection,
+    items: &[ToExpand],
+    counted: bool,
+) -> Result<Vec<ReadyStep>, StoreError> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    let births = || items.iter().flat_map(|item| item.births.iter().map(move |new| (item, new)));
+    let cursor = |(_, new): (&ToExpand, &NewStep)| new.cursor.clone();
+    let batch = |new: &NewStep| Some(new.birth.batch?.cast_signed());
+    let rows = sqlx::query_file!(
+        "sql/steps/expand.sql",
+        &births().map(|(item, _)| item.task_id).collect::<Vec<_>>(),
+        &births().map(|(_, new)| new.birth.ordinal.0).collect::<Vec<_>>(),
+        &births().map(|(_, new)| new.birth.declared.0).collect::<Vec<_>>(),
+        &births().map(|(_, new)| new.birth.unmet.cast_signed()).collect::<Vec<_>>(),
+        &births().map(|(_, new)| batch(new)).collect::<Vec<_>>() as &[Option<i32>],
+        &births().map(|new| Some(cursor(new)?.content_type)).collect::<Vec<_>>()
+            as &[Option<String>],
+        &births().map(|new| Some(cursor(new)?.data.to_vec())).collect::<Vec<_>>()
+            as &[Option<Vec<u8>>],
+        &births().map(|new| cursor(new)?.metadata_column()).collect::<Vec<_>>()
+            as &[Option<Value>],
+        &births().map(|(item, _)| item.traceparent.clone()).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.task_id).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.ordinal).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.said.to_vec()).collect::<Vec<_>>(),
+        counted
+    )
+    .fetch_all(connection)
+    .await?;
+    let ready = rows.into_iter();
+    ready.map(|row| sent(Some(row.message_id), Some(row.message), row.headers.as_ref())).collect()
 }

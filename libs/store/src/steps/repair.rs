@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bytes::Bytes;
 use serde_json::Value;
 use sqlx::{Postgres, Transaction};
-use tasker_domain::{Ordinal, StepEvent, StepState, TaskId, TaskState, TemplateId};
+use tasker_domain::{
+    Ordinal, StepEvent, StepState, TaskId, TaskState, TemplateId, expand::Unexpandable,
+};
 use uuid::Uuid;
 
 use crate::{
-    Finalization, Payload, ReadyStep, Store, StoreError, WorkersToAdmit, messages::sent,
-    steps::admit_workers::admit_workers, tasks::end::said,
+    Finalization, Payload, ReadyStep, Settlement, Store, StoreError, ToExpand, WorkersToAdmit,
+    messages::sent,
+    steps::{admit_workers::admit_workers, expand::expand},
+    tasks::end::said,
 };
 
 /// What to repair in a task.
@@ -21,6 +26,8 @@ pub struct ToRepair {
     pub step: Option<String>,
     /// How.
     pub remedy: Remedy,
+    /// What the operator's result says of what comes into being by it, as the contract encodes it.
+    pub said: Option<Bytes>,
     /// Who is named in the history.
     pub actor: String,
     /// Why; may be empty.
@@ -50,16 +57,58 @@ pub enum Outcome {
 }
 
 /// Why nothing was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The step stands in this state, which does not allow it.
     StepStands(StepState),
+    /// The step of this name decides or plans what comes into being, and nobody has said what does.
+    Undecided(String),
+    /// What was said of that cannot be.
+    Unexpandable(Unexpandable),
     /// There is no such step.
     NoStep,
     /// The task has ended in this state.
     TaskStands(TaskState),
+    /// What the task worked on, and came to, has been purged.
+    Purged,
     /// There is no such task.
     NoTask,
+}
+
+/// A step that is about to be repaired.
+#[derive(Debug, Clone)]
+pub struct Repairable {
+    /// What its task was made from.
+    pub template_id: TemplateId,
+    /// Its place in the task.
+    pub ordinal: Ordinal,
+    /// The step of the template that it is, or is a run of.
+    pub declared: Ordinal,
+    /// Where its task's trace begins; may be empty.
+    pub traceparent: String,
+}
+
+/// A step that was settled by hand, and may publish events.
+#[derive(Debug, Clone)]
+pub struct SettledByHand {
+    /// By which item.
+    pub place: usize,
+    /// What its task was made from.
+    pub template_id: TemplateId,
+    /// Of which task.
+    pub task_id: TaskId,
+    /// Its place in the task.
+    pub ordinal: Ordinal,
+    /// The step of the template that it is, or is a run of.
+    pub declared: Ordinal,
+    /// Unique in its task.
+    pub name: String,
+    /// Attempts begun.
+    pub attempt: i32,
+    /// Of the task; may be empty.
+    pub correlation_id: String,
+    /// Where the task's trace begins; may be empty.
+    pub traceparent: String,
 }
 
 /// What came of a batch of repairs.
@@ -75,6 +124,8 @@ pub struct Repaired {
     pub watched: Vec<Uuid>,
     /// Deliveries that workers have lost.
     pub lost: Vec<Uuid>,
+    /// The steps that are settled, without the plain ones.
+    pub settled: Vec<SettledByHand>,
 }
 
 impl Remedy {
@@ -130,28 +181,44 @@ impl Steps {
 }
 
 impl Store {
-    /// Repairs steps, unlocks what waited for those that are settled, and has their tasks go on: also
-    /// those that had failed. Each task at most once a batch.
+    /// Begins to repair steps of these tasks: holds them.
     ///
     /// # Errors
-    /// Nothing was done.
-    pub async fn repair_steps(&self, items: &[ToRepair]) -> Result<Repaired, StoreError> {
-        let task_ids: Vec<Uuid> = items.iter().map(|item| item.task_id.0).collect();
-        let mut tx = self.hold_tasks(&task_ids).await?;
+    /// The database is not available.
+    pub async fn begin_repairs(&self, tasks: &[Uuid]) -> Result<Settlement, StoreError> {
+        Ok(Settlement { transaction: self.hold_tasks(tasks).await? })
+    }
+
+    /// Repairs steps of tasks that are held, brings into being what the operators' results say, unlocks what
+    /// waited for steps that are settled, and has their tasks go on: also those that had failed. Each task at
+    /// most once a batch.
+    ///
+    /// # Errors
+    /// The transaction has failed.
+    pub async fn repair_steps(
+        &self,
+        settlement: &mut Settlement,
+        items: &[ToRepair],
+        expansions: &[ToExpand],
+    ) -> Result<Repaired, StoreError> {
+        let tx = &mut settlement.transaction;
         let mut repaired = Repaired {
             outcomes: vec![Outcome::Refused(Refusal::NoTask); items.len()],
             ..Repaired::default()
         };
-        let mut touched = repair(&mut tx, items, &mut repaired).await?;
-        unlock(&mut tx, &mut touched).await?;
-        self.readmit(&mut tx, &mut touched, &mut repaired).await?;
-        resume(&mut tx, items, &touched, &mut repaired).await?;
-        tx.commit().await?;
+        let mut touched = repair(tx, items, expansions, &mut repaired).await?;
+        let tasks: HashSet<Uuid> =
+            touched.tasks.iter().map(|place| items[*place].task_id.0).collect();
+        let expansions = expansions.iter().filter(|item| tasks.contains(&item.task_id));
+        let expansions: Vec<ToExpand> = expansions.cloned().collect();
+        repaired.ready = expand(tx, &expansions, false).await?;
+        repaired.settled = settled(tx, items, &touched.settled).await?;
+        unlock(tx, &mut touched).await?;
+        self.readmit(tx, &mut touched, &mut repaired).await?;
+        resume(tx, items, &touched, &mut repaired).await?;
         Ok(repaired)
     }
-}
 
-impl Store {
     /// Gives free places in batches to the workers that wait for them, the repaired ones among them.
     async fn readmit(
         &self,
@@ -195,10 +262,49 @@ impl Store {
     }
 }
 
+impl Settlement {
+    /// What is known of steps that are about to be repaired, by name. None where there is no such step.
+    ///
+    /// # Errors
+    /// The transaction has failed.
+    pub async fn repairable(
+        &mut self,
+        steps: &[(Uuid, String)],
+    ) -> Result<Vec<Option<Repairable>>, StoreError> {
+        let (task_ids, names): (Vec<Uuid>, Vec<String>) = steps.iter().cloned().unzip();
+        let rows = sqlx::query!(
+            r#"SELECT position AS "position!", template_id, ordinal, coalesce(declared, ordinal) AS "declared!",
+                traceparent
+            FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS item (task_id, name, position)
+            -- By an array: a join of two unknown sizes may read the table whole.
+            JOIN steps ON steps.task_id = item.task_id AND steps.task_id = ANY($1) AND steps.name = item.name
+            JOIN tasks ON tasks.task_id = item.task_id
+            JOIN task_details ON task_details.task_id = item.task_id"#,
+            &task_ids,
+            &names
+        )
+        .fetch_all(self.connection())
+        .await?;
+        let mut found: Vec<Option<Repairable>> = steps.iter().map(|_| None).collect();
+        for row in rows {
+            let place = usize::try_from(row.position - 1).ok().and_then(|n| found.get_mut(n));
+            let Some(place) = place else { continue };
+            *place = Some(Repairable {
+                template_id: TemplateId(row.template_id),
+                ordinal: Ordinal(row.ordinal),
+                declared: Ordinal(row.declared),
+                traceparent: row.traceparent,
+            });
+        }
+        Ok(found)
+    }
+}
+
 /// Moves the steps themselves.
 async fn repair(
     tx: &mut Transaction<'static, Postgres>,
     items: &[ToRepair],
+    expansions: &[ToExpand],
     repaired: &mut Repaired,
 ) -> Result<Touched, StoreError> {
     let column = |field: fn(&ToRepair) -> Option<&str>| items.iter().map(field).collect();
@@ -215,6 +321,8 @@ async fn repair(
         results().map(|result| result.and_then(Payload::metadata_column)).collect();
     let actors: Vec<String> = items.iter().map(|item| item.actor.clone()).collect();
     let reasons: Vec<Option<&str>> = column(|item| said(&item.reason));
+    let expanded: HashSet<Uuid> = expansions.iter().map(|item| item.task_id).collect();
+    let says: Vec<bool> = task_ids.iter().map(|task| expanded.contains(task)).collect();
     let rows = sqlx::query_file!(
         "sql/steps/repair.sql",
         &task_ids,
@@ -224,7 +332,8 @@ async fn repair(
         &data as &[Option<&[u8]>],
         &metadata as &[Option<Value>],
         &actors,
-        &reasons as &[Option<&str>]
+        &reasons as &[Option<&str>],
+        &says
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -252,6 +361,10 @@ async fn repair(
             }
             ("nothing_failed", ..) => repaired.outcomes[place] = Outcome::NothingFailed,
             ("no_step", ..) => repaired.outcomes[place] = Outcome::Refused(Refusal::NoStep),
+            ("purged", ..) => repaired.outcomes[place] = Outcome::Refused(Refusal::Purged),
+            ("undecided", _, Some(name)) => {
+                repaired.outcomes[place] = Outcome::Refused(Refusal::Undecided(name));
+            }
             ("step_stands", ..) => {
                 let stands = Refusal::StepStands(parse("steps", state)?);
                 repaired.outcomes[place] = Outcome::Refused(stands);
@@ -272,6 +385,48 @@ async fn repair(
         repaired.outcomes[place] = Outcome::Repaired(steps);
     }
     Ok(touched)
+}
+
+/// What is known of steps that are settled now and are not plain.
+async fn settled(
+    tx: &mut Transaction<'static, Postgres>,
+    items: &[ToRepair],
+    steps: &Steps,
+) -> Result<Vec<SettledByHand>, StoreError> {
+    if steps.task_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query!(
+        r#"SELECT task_id AS "task_id!", ordinal AS "ordinal!", coalesce(declared, ordinal) AS "declared!",
+            steps.name, attempt, template_id,
+            correlation_id, traceparent
+        FROM unnest($1::uuid[], $2::integer[]) AS settled (task_id, ordinal)
+        JOIN steps USING (task_id, ordinal)
+        JOIN tasks USING (task_id)
+        JOIN task_details USING (task_id)
+        WHERE NOT plain
+        ORDER BY task_id, ordinal"#,
+        &steps.task_ids,
+        &steps.ordinals
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let places: HashMap<Uuid, usize> =
+        items.iter().enumerate().map(|(place, item)| (item.task_id.0, place)).collect();
+    let settled = rows.into_iter().filter_map(|row| {
+        Some(SettledByHand {
+            place: *places.get(&row.task_id)?,
+            template_id: TemplateId(row.template_id),
+            task_id: TaskId(row.task_id),
+            ordinal: Ordinal(row.ordinal),
+            declared: Ordinal(row.declared),
+            name: row.name,
+            attempt: row.attempt,
+            correlation_id: row.correlation_id,
+            traceparent: row.traceparent,
+        })
+    });
+    Ok(settled.collect())
 }
 
 async fn unlock(

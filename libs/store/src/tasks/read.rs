@@ -1,5 +1,7 @@
 //! Tasks as operators and clients see them.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
 use tasker_domain::{Ordinal, StepCounts, TaskId, TaskState, TemplateId};
@@ -39,6 +41,8 @@ pub struct TaskRow {
 pub struct TaskDetails {
     /// What its steps work on.
     pub context: Payload,
+    /// Whether that has been purged, some time after its end.
+    pub purged: bool,
     /// May be empty.
     pub idempotency_key: String,
     /// May be empty.
@@ -164,6 +168,7 @@ impl Store {
         .await?;
         let Some(row) = row else { return Ok(None) };
         Ok(Some(TaskDetails {
+            purged: row.content_type.is_empty(),
             context: Payload::from_columns(
                 "task_details",
                 row.content_type,
@@ -178,6 +183,21 @@ impl Store {
             rerun_of: row.rerun_of.map(TaskId),
             reruns: row.reruns.into_iter().map(TaskId).collect(),
         }))
+    }
+
+    /// Of these tasks, those that have been purged: what they worked on and came to is not there any more.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn purged(&self, tasks: &[TaskId]) -> Result<HashSet<TaskId>, StoreError> {
+        let tasks: Vec<Uuid> = tasks.iter().map(|task| task.0).collect();
+        let purged = sqlx::query_scalar!(
+            "SELECT task_id FROM task_details WHERE task_id = ANY($1) AND content_type = ''",
+            &tasks
+        )
+        .fetch_all(&self.relaxed)
+        .await?;
+        Ok(purged.into_iter().map(TaskId).collect())
     }
 
     /// What each of these steps is made from: its task's template, and the step of it. None where there

@@ -144,10 +144,13 @@ async fn a_step_cut_off_in_its_last_attempt_has_failed_when_its_task_comes_back_
             task_id: TaskId(child.held.task_id),
             step: step.map(str::to_owned),
             remedy: Remedy::Reset,
+            said: None,
             actor: "operator:parity".to_owned(),
             reason: String::new(),
         };
-        bench.store.repair_steps(&[repair]).await.unwrap();
+        let mut settlement = bench.store.begin_repairs(&[repair.task_id.0]).await.unwrap();
+        bench.store.repair_steps(&mut settlement, &[repair], &[]).await.unwrap();
+        settlement.commit().await.unwrap();
         let reached = remembered.1;
         assert_eq!(bench.look(&child).await, (reached, Some(remembered)), "reset {step:?}");
     }

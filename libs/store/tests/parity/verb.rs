@@ -252,19 +252,12 @@ impl Verb {
             Self::FailBatch => fail_batch(bench, step).await,
             Self::Retry => store.retry_steps(1_000, ACTOR).await.map(drop),
             Self::Cancel => store.end_tasks(&[to_end(step)]).await.map(drop),
-            Self::ResetForRetry => {
-                store.repair_steps(&[to_repair(step, "only", Remedy::Reset)]).await.map(drop)
-            }
-            Self::Reopen => {
-                store.repair_steps(&[to_repair(step, "parent", Remedy::Reset)]).await.map(drop)
-            }
+            Self::ResetForRetry => repair(bench, to_repair(step, "only", Remedy::Reset)).await,
+            Self::Reopen => repair(bench, to_repair(step, "parent", Remedy::Reset)).await,
             Self::CompleteManually => {
-                let result = Remedy::Complete(payload());
-                store.repair_steps(&[to_repair(step, "only", result)]).await.map(drop)
+                repair(bench, to_repair(step, "only", Remedy::Complete(payload()))).await
             }
-            Self::ResolveManually => {
-                store.repair_steps(&[to_repair(step, "only", Remedy::Resolve)]).await.map(drop)
-            }
+            Self::ResolveManually => repair(bench, to_repair(step, "only", Remedy::Resolve)).await,
         };
         done.unwrap_or_else(|error| panic!("{self:?}: {error:?}"));
     }
@@ -371,9 +364,16 @@ fn to_repair(step: &AStep, name: &str, remedy: Remedy) -> ToRepair {
         task_id: TaskId(step.held.task_id),
         step: Some(name.to_owned()),
         remedy,
+        said: None,
         actor: ACTOR.to_owned(),
         reason: String::new(),
     }
+}
+
+async fn repair(bench: &Bench, item: ToRepair) -> Result<(), StoreError> {
+    let mut settlement = bench.store.begin_repairs(&[item.task_id.0]).await?;
+    bench.store.repair_steps(&mut settlement, &[item], &[]).await?;
+    settlement.commit().await
 }
 
 fn payload() -> Payload {

@@ -18,16 +18,20 @@ pub(crate) struct DomainEvent {
     time: Option<String>,
     success: Option<Payload>,
     failure: Option<StepError>,
+    resolved_manually: bool,
     correlation_id: String,
     trace: Option<Trace>,
 }
 
 impl From<v1::DomainEvent> for DomainEvent {
     fn from(event: v1::DomainEvent) -> Self {
+        use v1::domain_event::Outcome;
+
+        let resolved_manually = matches!(event.outcome, Some(Outcome::ResolvedManually(_)));
         let (success, failure) = match event.outcome {
-            Some(v1::domain_event::Outcome::Success(payload)) => (Some(Payload(payload)), None),
-            Some(v1::domain_event::Outcome::Failure(error)) => (None, Some(error.into())),
-            None => (None, None),
+            Some(Outcome::Success(payload)) => (Some(Payload(payload)), None),
+            Some(Outcome::Failure(error)) => (None, Some(error.into())),
+            Some(Outcome::ResolvedManually(_)) | None => (None, None),
         };
         Self {
             event_id: event.event_id,
@@ -39,6 +43,7 @@ impl From<v1::DomainEvent> for DomainEvent {
             time: names::time(event.time.as_ref()),
             success,
             failure,
+            resolved_manually,
             correlation_id: event.correlation_id,
             trace: event.trace.map(Into::into),
         }

@@ -27,6 +27,7 @@ pub(crate) struct Task {
     template: Option<TemplateRef>,
     state: String,
     paused: bool,
+    purged: bool,
     create_time: Option<String>,
     end_time: Option<String>,
     context: Option<Payload>,
@@ -55,6 +56,7 @@ impl From<v1::Task> for Task {
         Self {
             state: names::task_state(task.state()),
             paused: task.paused,
+            purged: task.purged,
             task_id: task.task_id,
             template: task.template.map(Into::into),
             create_time: names::time(task.create_time.as_ref()),

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tasker_api::{time, v1};
+use tasker_domain::template;
 use tasker_stage::{Database, wire};
 use tasker_store::{AnnouncedEvents, DomainEvent, EventError, Payload, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +64,9 @@ async fn tell(database: &Database, subscriptions: &Subscriptions, announced: Ann
 
 fn on_the_wire(event: DomainEvent) -> Result<v1::DomainEvent, impl std::fmt::Display> {
     use v1::domain_event::Outcome;
+    let by_hand = event.outcome == template::Outcome::ResolvedManually;
     let outcome = match (event.payload, event.error) {
+        _ if by_hand => Some(Outcome::ResolvedManually(v1::ResolvedManually {})),
         (Some(payload), _) => Some(Outcome::Success(wire::payload(Payload::try_from(payload)?))),
         (None, Some(EventError { error_type, message, retryable })) => {
             Some(Outcome::Failure(v1::StepError { r#type: error_type, message, retryable }))

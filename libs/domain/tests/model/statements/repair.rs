@@ -1,15 +1,21 @@
-//! `steps/repair.sql`, `steps/unlock.sql` and `tasks/resume.sql`, which are one commit.
+//! `steps/repair.sql`, `steps/expand.sql`, `steps/unlock.sql` and `tasks/resume.sql`, which are one commit.
 
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskState};
 
-use super::{Rules, admit_workers::admit_workers};
+use super::{Rules, admit_workers::admit_workers, create::lay_out};
 use crate::{
     database::{Database, Fate, Message},
     flaw::Flaw,
 };
 
-/// Repairs a step by hand. If its task has failed, what its end has cancelled is reopened.
-pub(crate) fn repair(database: &mut Database, rules: &Rules, step: usize, event: StepEvent) {
+/// Repairs a step by hand. If its task has failed, what its end has cancelled is reopened. A step that decides
+/// is settled only by who says what it chooses.
+pub(crate) fn repair(
+    database: &mut Database,
+    rules: &Rules,
+    step: usize,
+    (event, chosen): (StepEvent, Option<&[usize]>),
+) {
     let has_failed = database.task == TaskState::Error;
     let of_task = match database.task {
         TaskState::Error => Some(TaskEvent::Reset),
@@ -20,16 +26,20 @@ pub(crate) fn repair(database: &mut Database, rules: &Rules, step: usize, event:
     let goes_on = of_task.is_none_or(|event| database.task.after(event).is_ok());
     let reopened = has_failed && database.allows(step, &[StepEvent::Reopen]);
     let path = path(reopened, event);
-    // What would be born by its result nobody has said.
-    let says = rules.graph.expands(step) && event != StepEvent::ResetForRetry;
+    // What would be born by it nobody has said.
+    let undecided =
+        event != StepEvent::ResetForRetry && chosen.is_none() && rules.graph.expands(step);
     // Others wait for its place.
     let of_batch = rules.graph.batch_of(step).is_some();
     let is_in_its_place = of_batch && !reopened && database.state(step) != Some(StepState::Error);
-    if says || is_in_its_place {
+    if undecided || is_in_its_place {
         return;
     }
     if !goes_on || !database.allows(step, &path) {
         return;
+    }
+    for born in rules.graph.births(step, chosen.unwrap_or_default()) {
+        lay_out(database, rules, born);
     }
     pass(database, step, &path);
     if event == StepEvent::ResetForRetry {
