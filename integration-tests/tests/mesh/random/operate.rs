@@ -99,7 +99,7 @@ impl Hands<'_> {
             }
             let repaired = self.client.repair_task(&self.task_id, Remedy::Resolve, &self.by).await;
             if let Err(error) = repaired {
-                assert_eq!(error.reason(), Some("STEP_STANDS"), "{error:?}");
+                assert_eq!(error.reason(), Some("OUTCOME_NEEDED"), "{error:?}");
                 return self.cancel().await;
             }
         }
