@@ -7,6 +7,7 @@ mod examples;
 mod keeper;
 mod ledger;
 mod mesh;
+mod metrics;
 mod ports;
 mod program;
 mod recorder;

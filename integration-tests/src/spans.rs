@@ -1,4 +1,4 @@
-//! A receiver of spans: what Jaeger would be sent.
+//! A receiver of telemetry: what a collector would be sent.
 
 use std::{
     collections::BTreeMap,
@@ -7,9 +7,12 @@ use std::{
 };
 
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
+    collector::{
+        metrics::v1::metrics_service_server::MetricsServiceServer,
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
     },
     common::v1::{KeyValue, any_value::Value},
     trace::v1::Span,
@@ -17,6 +20,8 @@ use opentelemetry_proto::tonic::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
+
+use crate::metrics::Gauges;
 
 /// A span as it came in; ids in hex, as `traceparent` has them.
 #[derive(Clone, Debug)]
@@ -39,11 +44,12 @@ pub struct ReceivedSpan {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// Takes spans by OTLP over gRPC, on a port of its own.
+/// Takes spans and metrics by OTLP over gRPC, on a port of its own.
 #[derive(Debug)]
 pub struct SpanReceiver {
     address: SocketAddr,
     spans: Spans,
+    gauges: Gauges,
     server: JoinHandle<()>,
 }
 
@@ -59,18 +65,27 @@ impl SpanReceiver {
         let address = listener.local_addr().expect("a listener has an address");
         let spans = Spans::default();
         let service = TraceServiceServer::new(Collector(spans.clone()));
+        let gauges = Gauges::default();
+        let metrics = MetricsServiceServer::new(gauges.clone());
         let server = tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
-            let served = Server::builder().add_service(service).serve_with_incoming(incoming).await;
+            let server = Server::builder().add_service(service).add_service(metrics);
+            let served = server.serve_with_incoming(incoming).await;
             served.expect("a listener that was bound can be served");
         });
-        Self { address, spans, server }
+        Self { address, spans, gauges, server }
     }
 
     /// What to give as an OTLP endpoint.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// What a gauge with a label was at when it was told last. `None`: it has not been.
+    #[must_use]
+    pub fn level(&self, gauge: &str, label: &str, value: &str) -> Option<i64> {
+        self.gauges.level(gauge, label, value)
     }
 
     /// All spans that have come in.
@@ -118,7 +133,7 @@ fn read(service: &str, span: Span) -> ReceivedSpan {
     }
 }
 
-fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
+pub(crate) fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
     let text = |attribute: KeyValue| match attribute.value?.value? {
         Value::StringValue(text) => Some((attribute.key, text)),
         _ => None,

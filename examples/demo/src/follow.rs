@@ -79,7 +79,7 @@ async fn settle(client: &Client, case: &Case, news: &News) -> anyhow::Result<(St
                 return Ok((task_id, moved.state()));
             }
             Some(Transition::Step(moved)) => news.tell(step(moved)).await,
-            Some(Transition::Task(_)) | None => {}
+            Some(Transition::Task(_) | Transition::Paused(_) | Transition::Resumed(_)) | None => {}
         }
     }
     anyhow::bail!("the watch of task {task_id} ended before the task did")

@@ -13,7 +13,7 @@ use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 use tasker_client::{
     Client, NewTask, Operator,
-    v1::{Remedy, StepState, TaskState, Transition},
+    v1::{NoBatches, Remedy, StepState, TaskState, Transition, expanded::Outcome},
 };
 use tasker_integration_tests::{Mesh, until};
 use tasker_worker::{Batches, Checkpoint, HandlerError, Registry, StepContext, Yield};
@@ -102,6 +102,8 @@ async fn every_batch_has_its_worker_and_what_waits_for_it_is_given_all_results(m
     let second = client.get_step(&task_id, "work_2").await.unwrap();
     assert_eq!((second.attempt, second.handler.as_str()), (2, "work"));
     assert_eq!(second.dependencies, ["plan"]);
+    let plan = client.get_step(&task_id, "plan").await.unwrap();
+    assert_eq!(plan.expanded.unwrap().outcome, Some(Outcome::BatchCount(3)));
     worker.stop().await;
     let ledger = mesh.ledger().await;
     ledger.every_task_has_completed_once(1).await;
@@ -120,6 +122,8 @@ async fn no_batches_is_one_worker_that_is_told_so(mesh: &Mesh) {
     ends(&client, &task_id, TaskState::Complete).await;
     let done = json!({"done": {"work_1": [true, true]}, "failed": []});
     assert_eq!(result(&client, &task_id, "sum").await, done);
+    let plan = client.get_step(&task_id, "plan").await.unwrap();
+    assert_eq!(plan.expanded.unwrap().outcome, Some(Outcome::NoBatches(NoBatches {})));
     worker.stop().await;
     let ledger = mesh.ledger().await;
     ledger.every_task_has_completed_once(1).await;

@@ -83,6 +83,7 @@ async fn a_cancelled_task_stops_its_worker_and_refuses_the_late_result(mesh: &Me
         .filter_map(|event| match event.transition.as_ref()? {
             Transition::Task(task) => (task.event == "Cancel").then_some((event, &task.reason)),
             Transition::Step(step) => (step.event == "Cancel").then_some((event, &step.reason)),
+            Transition::Paused(_) | Transition::Resumed(_) => None,
         })
         .collect();
     assert_eq!(cancels.len(), 3, "{events:?}");

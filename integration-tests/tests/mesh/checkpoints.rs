@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt as _;
 use tasker_client::{
     Client, NewTask,
     v1::{
@@ -26,6 +27,7 @@ in_both_shapes![
     a_checkpoint_that_is_too_large_is_refused_and_the_one_before_stays,
     progress_is_saved_by_unary_calls_too,
     a_worker_that_connects_again_goes_on_saving,
+    a_step_shows_how_far_it_has_come,
 ];
 
 async fn submit(client: &Client) -> String {
@@ -290,4 +292,33 @@ async fn a_worker_that_connects_again_goes_on_saving(mesh: &Mesh) {
     session.report(success(&next.delivery_token, "1")).await;
     let task = mesh.client().wait_for_task(&task_id, PATIENCE).await.unwrap();
     assert_eq!(task.state(), TaskState::Complete);
+}
+
+async fn a_step_shows_how_far_it_has_come(mesh: &Mesh) {
+    let client = mesh.client();
+    let task_id = submit(&client).await;
+    assert_eq!(client.get_step(&task_id, "only").await.unwrap().checkpoint, None);
+    let mut session = session(mesh, "saving").await;
+    let token = session.take().await.delivery_token;
+    let before = std::time::SystemTime::now() - Duration::from_secs(1);
+    let mut half_way = yielded(&token, "7", Duration::ZERO);
+    let Some(Outcome::Yielded(step)) = &mut half_way.outcome else { panic!("{half_way:?}") };
+    let counters = &mut step.checkpoint.as_mut().unwrap().counters;
+    counters.extend([("pages".to_owned(), 7), ("rows".to_owned(), 120)]);
+    let counters = counters.clone();
+    assert_eq!(session.report(half_way).await, ResultVerdict::Committed);
+    let saved = client.get_step(&task_id, "only").await.unwrap().checkpoint.unwrap();
+    let kept = "SELECT octet_length(checkpoint)::bigint FROM step_checkpoints";
+    let kept = mesh.ledger().await.number(kept).await;
+    assert_eq!((saved.attempt, i64::from(saved.size_bytes)), (1, kept));
+    assert_eq!(saved.counters, counters);
+    let at = std::time::SystemTime::try_from(saved.save_time.unwrap()).unwrap();
+    assert!(at >= before && at <= std::time::SystemTime::now() + Duration::from_secs(1));
+    let token = session.take().await.delivery_token;
+    session.report(success(&token, "1")).await;
+    session.drain().await;
+    completes(mesh, &task_id, 1).await;
+    // Lists leave it out.
+    let listed: Vec<_> = client.list_steps(&task_id).try_collect().await.unwrap();
+    assert_eq!(listed[0].checkpoint, None);
 }

@@ -23,6 +23,7 @@ in_both_shapes![
     set up by setup;
     a_blocked_task_is_found_with_its_failures_and_how_it_stood,
     an_entry_is_made_by_hand_once_and_resolved_once,
+    a_request_for_an_entry_that_is_repeated_is_given_the_entry_that_it_made,
     what_matters_most_is_looked_into_first_and_counted_by_reason,
     a_task_that_can_never_go_on_is_found,
     a_parked_message_leads_to_the_task_that_it_names,
@@ -76,6 +77,7 @@ fn by_hand(task: &str) -> CreateDlqEntryRequest {
         task_id: task.to_owned(),
         operator: "ada".to_owned(),
         reason: "it looks odd".to_owned(),
+        request_id: String::new(),
     }
 }
 
@@ -336,4 +338,33 @@ async fn an_entry_is_closed_when_its_task_ends(mesh: &Mesh) {
     assert_eq!(closed.notes, "The task has ended since: complete.");
     assert_eq!(closed.resolve_time, ended.end_time);
     worker.stop().await;
+}
+
+async fn a_request_for_an_entry_that_is_repeated_is_given_the_entry_that_it_made(mesh: &Mesh) {
+    let client = mesh.client();
+    let task = submit(&client, TWO_STEPS, "two_steps", 0).await;
+    let request = CreateDlqEntryRequest { request_id: "odd-1".to_owned(), ..by_hand(&task) };
+    let both = tokio::join!(
+        client.create_dlq_entry(request.clone()),
+        client.create_dlq_entry(request.clone())
+    );
+    let (entry, twin) = (both.0.unwrap(), both.1.unwrap());
+    assert_eq!(entry.entry_id, twin.entry_id);
+    let other = CreateDlqEntryRequest { request_id: "odd-2".to_owned(), ..by_hand(&task) };
+    let error = client.create_dlq_entry(other).await.unwrap_err();
+    assert_eq!((error.code(), error.reason()), (Code::AlreadyExists, Some("DLQ_ENTRY_PENDING")));
+    // Also once it is resolved: the request is answered, and makes no second entry.
+    let resolved = UpdateDlqEntryRequest {
+        entry_id: entry.entry_id.clone(),
+        operator: "ada".to_owned(),
+        status: DlqStatus::ManuallyResolved.into(),
+        notes: None,
+    };
+    client.update_dlq_entry(resolved).await.unwrap();
+    let again = client.create_dlq_entry(request).await.unwrap();
+    assert_eq!((&again.entry_id, again.status()), (&entry.entry_id, DlqStatus::ManuallyResolved));
+    assert_eq!(entries(&client, of_task(&task)).await.len(), 1);
+    let long = CreateDlqEntryRequest { request_id: "x".repeat(129), ..by_hand(&task) };
+    let error = client.create_dlq_entry(long).await.unwrap_err();
+    assert_eq!(error.violations()[0].field, "request_id");
 }

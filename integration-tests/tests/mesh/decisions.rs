@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tasker_client::{
     Client, NewTask,
     v1::{
-        CreateSteps, Expansion, ResultVerdict, Step, StepResult, StepState, Task, TaskState,
-        expansion::Outcome,
+        CreateSteps, Expansion, NoBranches, ResultVerdict, Step, StepResult, StepState, Task,
+        TaskState, expanded, expansion::Outcome,
     },
 };
 use tasker_integration_tests::{Mesh, Service, Session, success, until};
@@ -75,6 +75,16 @@ async fn result(client: &Client, task: &Task, step: &str) -> Value {
     serde_json::from_slice(&step.result.unwrap().payload.unwrap().data).unwrap()
 }
 
+/// What came into being by a step.
+async fn chosen(client: &Client, task: &Task, step: &str) -> Option<expanded::Outcome> {
+    client.get_step(&task.task_id, step).await.unwrap().expanded?.outcome
+}
+
+fn chose(steps: &[&str]) -> expanded::Outcome {
+    let step_names = steps.iter().map(|step| (*step).to_owned()).collect();
+    expanded::Outcome::CreateSteps(CreateSteps { step_names })
+}
+
 /// Why a step has failed for good.
 async fn failure(client: &Client, task: &Task, step: &str) -> (String, String) {
     let step = client.get_step(&task.task_id, step).await.unwrap();
@@ -108,6 +118,9 @@ async fn a_decision_brings_what_it_chooses_and_nothing_else(mesh: &Mesh) {
     assert_eq!(both.state(), TaskState::Complete);
     let expected = json!({"approve": "approve", "sign": "sign"});
     assert_eq!(result(&client, &both, "finish").await, expected);
+    assert_eq!(chosen(&client, &both, "decide").await, Some(chose(&["review", "approve"])));
+    assert_eq!(chosen(&client, &both, "check").await, None);
+    assert!(steps(&client, &both).await.values().all(|step| step.expanded.is_none()));
     worker.stop().await;
     let ledger = mesh.ledger().await;
     ledger.every_task_has_completed_once(3).await;
@@ -123,6 +136,8 @@ async fn a_decision_for_no_branches_goes_on_with_what_does_not_need_one(mesh: &M
     // Neither branch came, so nothing converges; the archive has another dependency.
     assert_eq!(names(&client, &task).await, ["archive", "check", "decide"]);
     assert_eq!(result(&client, &task, "archive").await, json!({"check": "check"}));
+    let none = expanded::Outcome::NoBranches(NoBranches {});
+    assert_eq!(chosen(&client, &task, "decide").await, Some(none));
     worker.stop().await;
     let ledger = mesh.ledger().await;
     ledger.every_task_has_completed_once(1).await;

@@ -294,3 +294,30 @@ async fn every_subscriber_hears_the_events_of_every_replica() {
     }
     worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn durable_events_that_nobody_reads_in_time_are_deleted_and_no_others() {
+    let mesh = Mesh::setup().with("finalizer.reconcile_interval", "1s");
+    let mesh = mesh.with("finalizer.keep_events_days", "2").start().await;
+    let yaml = "{namespace: unread, name: order, version: 1.0.0, steps: [
+        {name: pay, handler: {callable: pay}, publishes_events: [{name: orders.paid}]}]}";
+    let mut handlers = Registry::new();
+    handlers.register_fn("pay", |_| async { Ok(1) });
+    let (old, _) = run(&mesh, yaml, &handlers, &json!({})).await;
+    let (young, _) = run(&mesh, yaml, &handlers, &json!({})).await;
+    let count = async || durable_events(&mesh, "unread_domain_events").await.len();
+    assert_eq!(count().await, 2);
+    let ledger = mesh.ledger().await;
+    let aged = "UPDATE pgmq.q_unread_domain_events SET enqueued_at = now() - interval '49 hours'
+        WHERE msg_id = (SELECT min(msg_id) FROM pgmq.q_unread_domain_events)";
+    assert_eq!(ledger.change(aged).await, 1);
+    until("the old one is gone", PATIENCE, async || (count().await == 1).then_some(())).await;
+    let left = durable_events(&mesh, "unread_domain_events").await;
+    assert_ne!(left[0]["task_id"], json!(old));
+    assert_eq!(left[0]["task_id"], json!(young));
+    until("it is told", PATIENCE, async || {
+        let log = mesh.log_of(Service::Finalizer);
+        log.contains("1 events of unread were deleted").then_some(())
+    })
+    .await;
+}

@@ -136,6 +136,10 @@ async fn results_are_purged_some_time_after_the_end_and_the_history_stays(mesh: 
     }
     worker.stop().await;
     let ledger = mesh.ledger().await;
+    let paused = "INSERT INTO pauses
+            (task_id, paused_by, reason, resumed_by, resume_reason, resumed_at, paused_as, resumed_as)
+        SELECT task_id, 'ada', '', 'ada', '', now(), 1, 2 FROM tasks";
+    assert_eq!(ledger.change(paused).await, 2);
     let before = history(&client, &tasks[0], "").await;
     let aged = ledger
         .change(
@@ -155,6 +159,7 @@ async fn results_are_purged_some_time_after_the_end_and_the_history_stays(mesh: 
     };
     assert_eq!(results(&tasks[0]).await, 0);
     assert_eq!(history(&client, &tasks[0], "").await, before);
+    assert_eq!(ledger.number("SELECT count(*) FROM pauses").await, 1, "they go with their task");
     // The other has ended just now.
     assert_eq!(results(&tasks[1]).await, 4);
     assert!(client.get_task(&tasks[1]).await.unwrap().context.is_some());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use tasker_client::{
-    Client, NewTask,
+    Client, NewTask, Operator,
     v1::{
         LifecycleLimit, ListStaleTasksRequest, ResultVerdict, StaleTask, StepState, TaskHealth,
         TaskState, Transition, transition::Moved,
@@ -12,6 +12,7 @@ use tasker_client::{
 };
 use tasker_integration_tests::{Mesh, Session, Setup, success, until};
 use tasker_worker::{HandlerError, Registry};
+use tonic::Code;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -22,6 +23,7 @@ in_both_shapes![
     a_task_that_is_blocked_for_too_long_is_given_up,
     a_stale_task_is_reported_and_goes_on_if_its_template_says_no_more,
     a_task_is_warned_of_before_it_is_stale,
+    the_health_of_one_task_is_told_with_since_when_it_is_so,
 ];
 
 fn setup() -> Setup {
@@ -177,4 +179,54 @@ async fn a_task_is_warned_of_before_it_is_stale(mesh: &Mesh) {
     })
     .await;
     assert_eq!(healths, [TaskHealth::Warning, TaskHealth::Stale]);
+}
+
+async fn the_health_of_one_task_is_told_with_since_when_it_is_so(mesh: &Mesh) {
+    let client = mesh.client();
+    let nanos = |time: Option<prost_types::Timestamp>| {
+        let time = time.unwrap();
+        i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos)
+    };
+    let close = |one: i128, other: i128| (one - other).abs() < 50_000_000;
+    let step = "{name: first, handler: {callable: any}}";
+    let healthy = submit(&client, "{max_duration_seconds: 3600}", step).await;
+    let reading = client.task_health(&healthy).await.unwrap();
+    assert_eq!(reading.health(), TaskHealth::Healthy);
+    assert_eq!(reading.limit(), LifecycleLimit::Duration);
+    assert_eq!(reading.allowed.unwrap().seconds, 3600);
+    let born = nanos(client.get_task(&healthy).await.unwrap().create_time);
+    assert!(close(nanos(reading.since_time), born), "{reading:?}");
+
+    let yaml = "{namespace: limits, name: free, version: 1.0.0,
+        steps: [{name: first, handler: {callable: any}}]}";
+    client.register_template(yaml).await.unwrap();
+    let free = client.create_task(NewTask::of("limits", "free")).await.unwrap().task_id;
+    let reading = client.task_health(&free).await.unwrap();
+    assert_eq!(reading.health(), TaskHealth::Healthy);
+    assert_eq!((reading.limit(), reading.lasted), (LifecycleLimit::Unspecified, None));
+    let born = nanos(client.get_task(&free).await.unwrap().create_time);
+    assert_eq!(nanos(reading.since_time), born);
+
+    let yaml =
+        "{namespace: limits, name: short, version: 1.0.0, lifecycle: {max_duration_seconds: 2},
+        steps: [{name: first, handler: {callable: any}}]}";
+    client.register_template(yaml).await.unwrap();
+    let short = client.create_task(NewTask::of("limits", "short")).await.unwrap().task_id;
+    let born = nanos(client.get_task(&short).await.unwrap().create_time);
+    for (health, after) in
+        [(TaskHealth::Warning, 1_600_000_000), (TaskHealth::Stale, 2_000_000_000)]
+    {
+        let reading = until("the task is so", PATIENCE, async || {
+            let reading = client.task_health(&short).await.unwrap();
+            (reading.health() == health).then_some(reading)
+        })
+        .await;
+        assert!(close(nanos(reading.since_time), born + after), "{reading:?}");
+    }
+    client.cancel_task(&short, &Operator::new("ada", "")).await.unwrap();
+    let reading = client.task_health(&short).await.unwrap();
+    assert_eq!((reading.health(), reading.since_time), (TaskHealth::Unspecified, None));
+    assert_eq!(reading.state(), TaskState::Cancelled);
+    let nobody = "01890000-0000-7000-8000-000000000000";
+    assert_eq!(client.task_health(nobody).await.unwrap_err().code(), Code::NotFound);
 }

@@ -6,25 +6,40 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::TryStreamExt as _;
 use serde_json::json;
 use tasker_client::{
-    Client, NewTask,
-    v1::{ResultVerdict, TaskState},
+    Client, NewTask, Operator,
+    v1::{
+        DlqReason, ListDlqEntriesRequest, PollStepsRequest, ResultVerdict, StepReason,
+        StepReasonKind, TaskState, worker_service_client::WorkerServiceClient,
+    },
 };
-use tasker_integration_tests::{Ledger, Mesh, Service, Session, success, until, worker};
+use tasker_integration_tests::{
+    Ledger, Mesh, Service, Session, Setup, success, until, worker, yielded,
+};
 use tasker_worker::{Registry, StepContext};
 use tokio::sync::Semaphore;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 in_both_shapes![
+    set up by setup;
     as_many_steps_run_at_once_as_their_limit_says_and_no_more,
     each_value_of_a_key_has_a_limit_of_its_own,
     templates_of_a_namespace_share_a_limit_by_its_name,
     no_more_steps_begin_in_a_time_than_their_rate_says,
     a_limited_step_begins_by_rank_and_only_where_a_worker_has_room,
     steps_with_limits_among_others_are_judged_each_by_its_own,
+    a_step_that_is_given_back_leaves_its_place_to_the_next_and_waits_for_one_again,
+    a_step_that_yields_for_a_time_has_no_place_meanwhile,
+    a_limited_step_without_a_worker_waits_for_one_like_any_other,
 ];
+
+/// What is not announced is not found in time.
+fn setup() -> Setup {
+    Mesh::setup().with("mesh.fallback_interval", "1h").with("finalizer.limits_interval", "100ms")
+}
 
 async fn submit(client: &Client, name: &str, context: serde_json::Value) -> String {
     let task = NewTask::of("limits", name).context(&context).unwrap();
@@ -243,6 +258,156 @@ async fn steps_with_limits_among_others_are_judged_each_by_its_own(mesh: &Mesh) 
     let ledger = mesh.ledger().await;
     ledger.every_task_has_completed_once(40).await;
     ledger.nothing_is_left().await;
+}
+
+/// A template whose only step runs once at a time, and two tasks of it: the older, the younger.
+async fn two_for_one_place(client: &Client) -> (String, String) {
+    let yaml = "{namespace: limits, name: single, version: 1.0.0, steps: [
+        {name: only, handler: {callable: any}, limits: [{name: single, max_concurrent: 1}]}]}";
+    client.register_template(yaml).await.unwrap();
+    (submit(client, "single", json!({})).await, submit(client, "single", json!({})).await)
+}
+
+async fn one_at_a_time(mesh: &Mesh, worker: &str) -> Session {
+    let hello = Session::hello(worker, "limits", &["any"], 1);
+    Session::open(mesh.channel().await, hello).await.unwrap()
+}
+
+async fn a_step_that_is_given_back_leaves_its_place_to_the_next_and_waits_for_one_again(
+    mesh: &Mesh,
+) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let (older, younger) = two_for_one_place(&client).await;
+    let mut session = one_at_a_time(mesh, "first").await;
+    // With room for what must not begin.
+    let mut second = one_at_a_time(mesh, "second").await;
+    until_held(&ledger, 1).await;
+    let ran = async |session: &mut Session, other: &mut Session, expected: &str| {
+        tokio::select! {
+            delivery = session.take() => { assert_eq!(delivery.task_id, expected); (true, delivery) }
+            delivery = other.take() => { assert_eq!(delivery.task_id, expected); (false, delivery) }
+        }
+    };
+    let (at_first, delivery) = ran(&mut session, &mut second, &older).await;
+    let (holder, idle) =
+        if at_first { (&mut session, &mut second) } else { (&mut second, &mut session) };
+    let yielded = holder.report(yielded(&delivery.delivery_token, "1", Duration::ZERO)).await;
+    assert_eq!(yielded, ResultVerdict::Committed);
+    let (at_holder, delivery) = ran(holder, idle, &younger).await;
+    let (holder, idle) = if at_holder { (holder, idle) } else { (idle, holder) };
+    until_held(&ledger, 1).await;
+    assert_eq!(ledger.number("SELECT count(*) FROM leases").await, 1, "there is one place");
+    assert_eq!(ledger.repairs().await, 0, "what is held is not lost");
+
+    // Released, as by a worker that ends: the same.
+    holder.give_back(&delivery.delivery_token, "not now").await;
+    let (at_holder, delivery) = ran(holder, idle, &older).await;
+    assert!(delivery.checkpoint.is_some());
+    let (holder, idle) = if at_holder { (holder, idle) } else { (idle, holder) };
+    until_held(&ledger, 1).await;
+    assert_eq!(ledger.number("SELECT count(*) FROM leases").await, 1, "there is one place");
+    let verdict = holder.report(success(&delivery.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    let (at_holder, delivery) = ran(holder, idle, &younger).await;
+    let (holder, _) = if at_holder { (holder, idle) } else { (idle, holder) };
+    let verdict = holder.report(success(&delivery.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    completes(&client, &older).await;
+    completes(&client, &younger).await;
+    session.drain().await;
+    second.drain().await;
+    ledger.every_task_has_completed_once(2).await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_step_that_yields_for_a_time_has_no_place_meanwhile(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let (older, younger) = two_for_one_place(&client).await;
+    // With room for what must not begin.
+    let hello = Session::hello("roomy", "limits", &["any"], 2);
+    let mut session = Session::open(mesh.channel().await, hello).await.unwrap();
+    let delivery = session.take().await;
+    assert_eq!(delivery.task_id, older);
+    let pause = Duration::from_secs(1);
+    let verdict = session.report(yielded(&delivery.delivery_token, "1", pause)).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    let delivery = session.take().await;
+    assert_eq!(delivery.task_id, younger);
+    // Its time comes while the other has the place.
+    until_held(&ledger, 1).await;
+    let verdict = session.report(success(&delivery.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    let delivery = session.take().await;
+    assert_eq!((delivery.task_id.as_str(), delivery.attempt), (older.as_str(), 1));
+    let verdict = session.report(success(&delivery.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    completes(&client, &older).await;
+    session.drain().await;
+    ledger.every_task_has_completed_once(2).await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_limited_step_without_a_worker_waits_for_one_like_any_other(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: limits, name: alone, version: 1.0.0,
+        lifecycle: {max_waiting_for_worker_seconds: 1, when_stale: dlq}, steps: [
+        {name: only, handler: {callable: nobodys}, limits: [{name: single, max_concurrent: 1}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let task = submit(&client, "alone", json!({})).await;
+    let filter =
+        ListDlqEntriesRequest { task_id: task.clone(), ..ListDlqEntriesRequest::default() };
+    let entry = until("the task is among the dead letters", PATIENCE, async || {
+        let entries = client.list_dlq_entries(filter.clone());
+        entries.try_collect::<Vec<_>>().await.unwrap().pop()
+    })
+    .await;
+    assert_eq!(entry.reason(), DlqReason::WorkerUnavailable);
+    let explained = client.explain_step(&task, "only").await.unwrap();
+    let kinds: Vec<_> = explained.reasons.iter().map(StepReason::kind).collect();
+    assert_eq!(kinds, [StepReasonKind::Limit, StepReasonKind::NoWorker]);
+    let mut handlers = Registry::new();
+    handlers.register_fn("nobodys", |_| async { Ok(1) });
+    let worker = mesh.worker(&["limits"], &handlers);
+    completes(&client, &task).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_an_end_or_a_repair_by_hand_frees_is_used_at_once_wherever_it_was() {
+    let mesh = setup().replicas(2).start().await;
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let (cancelled, resolved) = two_for_one_place(&client).await;
+    let last = submit(&client, "single", json!({})).await;
+    // Between its calls, no replica knows what a worker that polls has.
+    let mut polling = WorkerServiceClient::new(mesh.channel().await);
+    let poll = PollStepsRequest {
+        worker_id: "polling".to_owned(),
+        namespaces: vec!["limits".to_owned()],
+        handlers: vec!["any".to_owned()],
+        max_steps: 1,
+        wait: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
+        ..PollStepsRequest::default()
+    };
+    let mut held = async || {
+        let polled = polling.poll_steps(poll.clone()).await.unwrap().into_inner();
+        assert_eq!(polled.deliveries.len(), 1);
+        polled.deliveries[0].task_id.clone()
+    };
+    assert_eq!(held().await, cancelled);
+    until_held(&ledger, 2).await;
+    let next = tokio::spawn({
+        let (client, cancelled) = (client.clone(), cancelled.clone());
+        async move { client.cancel_task(&cancelled, &Operator::new("ada", "")).await.unwrap() }
+    });
+    assert_eq!(held().await, resolved);
+    next.await.unwrap();
+    let mut session = one_at_a_time(&mesh, "waiting").await;
+    client.resolve_step(&resolved, "only", &Operator::new("ada", "")).await.unwrap();
+    let delivery = session.take().await;
+    assert_eq!(delivery.task_id, last);
+    session.report(success(&delivery.delivery_token, "1")).await;
+    completes(&client, &last).await;
+    session.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

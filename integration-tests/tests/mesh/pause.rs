@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
+use sqlx::{PgPool, Postgres, Transaction};
 use tasker_client::{
     Client, NewTask, Operator,
-    v1::{ResultVerdict, TaskState, TemplateRef},
+    v1::{ResultVerdict, TaskState, TemplateRef, watch_task_response::Transition},
 };
-use tasker_integration_tests::{Ledger, Mesh, Recorder, Service, Session, success, until, worker};
+use tasker_integration_tests::{
+    Ledger, Mesh, Recorder, Service, Session, Setup, success, until, worker,
+};
 use tasker_worker::{HandlerError, Registry, StepContext};
+use tokio::task::JoinHandle;
 use tonic::Code;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,6 +26,7 @@ const OTHER: &str = "{namespace: pause, name: other, version: 1.0.0, steps: [
     {name: only, handler: {callable: any}}]}";
 
 in_both_shapes![
+    set up by setup;
     what_runs_of_a_paused_task_goes_on_and_nothing_else_begins_until_it_is_resumed,
     a_step_that_waits_for_a_worker_does_not_begin_while_its_task_is_paused,
     a_retry_that_is_due_waits_while_its_task_is_paused,
@@ -28,7 +34,15 @@ in_both_shapes![
     a_version_can_be_paused_alone,
     who_paused_and_resumed_and_why_is_kept_and_a_repeat_changes_nothing,
     a_pause_of_what_does_not_exist_or_has_ended_is_refused,
+    nothing_begins_of_a_template_once_its_pause_is_answered,
+    what_is_held_while_its_template_is_resumed_goes_on_at_once,
+    a_watcher_is_told_who_paused_and_resumed_the_task_and_why,
 ];
+
+/// What is not announced is not found in time, and nothing is repaired.
+fn setup() -> Setup {
+    Mesh::setup().with("mesh.fallback_interval", "1h").with("finalizer.reconcile_interval", "1h")
+}
 
 async fn submit(client: &Client, name: &str) -> String {
     client.create_task(NewTask::of("pause", name)).await.unwrap().task_id
@@ -305,4 +319,128 @@ async fn a_pause_outlives_every_process_and_holds_at_every_replica() {
     }
     ledger.every_task_has_completed_once(12).await;
     ledger.nothing_is_left().await;
+}
+
+/// A task, locked by hand, with a step that a statement is about to begin.
+async fn about_to_begin(mesh: &Mesh, pool: &PgPool) -> (Transaction<'static, Postgres>, Session) {
+    let mut by_hand = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM tasks FOR NO KEY UPDATE").execute(&mut *by_hand).await.unwrap();
+    let session = session(mesh).await;
+    waits_for_a_lock(pool, 1).await;
+    (by_hand, session)
+}
+
+/// Waits until so many sessions wait for locks of others.
+async fn waits_for_a_lock(pool: &PgPool, sessions: i64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0";
+    until("a statement waits for a lock", PATIENCE, async || {
+        let found: i64 = sqlx::query_scalar(waiting).fetch_one(pool).await.unwrap();
+        (found >= sessions).then_some(())
+    })
+    .await;
+}
+
+/// Waits until a call is answered, or waits for somebody's lock.
+async fn answered_or_waiting<T>(call: &JoinHandle<T>, pool: &PgPool) {
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    until("the call is answered, or waits", PATIENCE, async || {
+        let found: i64 = sqlx::query_scalar(waiting).fetch_one(pool).await.unwrap();
+        (call.is_finished() || found > 0).then_some(())
+    })
+    .await;
+}
+
+async fn nothing_begins_of_a_template_once_its_pause_is_answered(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    client.register_template(CHAIN).await.unwrap();
+    let task = submit(&client, "chain").await;
+    let count = "SELECT count(*) FROM pgmq.q_worker_pause_queue";
+    until("it waits", PATIENCE, async || (ledger.number(count).await == 1).then_some(())).await;
+    let pool = PgPool::connect(mesh.database_url()).await.unwrap();
+    let (by_hand, mut session) = about_to_begin(mesh, &pool).await;
+    let pause = tokio::spawn({
+        let client = client.clone();
+        async move { client.pause_template(template(""), &Operator::new("alice", "")).await }
+    });
+    answered_or_waiting(&pause, &pool).await;
+    let answered_first = pause.is_finished();
+    by_hand.commit().await.unwrap();
+    pause.await.unwrap().unwrap();
+    let begun = ledger.number("SELECT count(*) FROM leases").await;
+    assert!(!answered_first && begun == 1, "what had not begun by the answer would begin after it");
+
+    let delivery = session.take().await;
+    session.report(success(&delivery.delivery_token, "1")).await;
+    until_held(&ledger, 1).await;
+    client.resume_template(template(""), &Operator::new("alice", "")).await.unwrap();
+    assert_eq!(run(&mut session).await, step(&task, "second"));
+    completes(&client, &task).await;
+    session.drain().await;
+    pool.close().await;
+    ledger.nothing_is_left().await;
+}
+
+async fn what_is_held_while_its_template_is_resumed_goes_on_at_once(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    client.register_template(CHAIN).await.unwrap();
+    let task = submit(&client, "chain").await;
+    let count = "SELECT count(*) FROM pgmq.q_worker_pause_queue";
+    until("it waits", PATIENCE, async || (ledger.number(count).await == 1).then_some(())).await;
+    client.pause_template(template(""), &Operator::new("alice", "")).await.unwrap();
+    let pool = PgPool::connect(mesh.database_url()).await.unwrap();
+    let (by_hand, mut session) = about_to_begin(mesh, &pool).await;
+    let resume = tokio::spawn({
+        let client = client.clone();
+        async move { client.resume_template(template(""), &Operator::new("alice", "")).await }
+    });
+    answered_or_waiting(&resume, &pool).await;
+    by_hand.commit().await.unwrap();
+    resume.await.unwrap().unwrap();
+    assert_eq!(run(&mut session).await, step(&task, "first"));
+    assert_eq!(run(&mut session).await, step(&task, "second"));
+    completes(&client, &task).await;
+    session.drain().await;
+    pool.close().await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_watcher_is_told_who_paused_and_resumed_the_task_and_why(mesh: &Mesh) {
+    let client = mesh.client();
+    client.register_template(OTHER).await.unwrap();
+    let task = submit(&client, "other").await;
+    let mut live = std::pin::pin!(client.watch_task(&task));
+    assert!(live.try_next().await.unwrap().is_some(), "the birth is told");
+    client.pause_task(&task, &Operator::new("alice", "wrong amount")).await.unwrap();
+    // Told at once, and not when somebody looks anyway.
+    let told = tokio::time::timeout(Duration::from_secs(10), async {
+        while let Some(event) = live.try_next().await.unwrap() {
+            if let Some(Transition::Paused(paused)) = event.transition {
+                return (event.actor, paused.reason, event.cursor);
+            }
+        }
+        panic!("the watch has ended before the task");
+    });
+    let (actor, reason, cursor) = told.await.unwrap();
+    assert_eq!((actor.as_str(), reason.as_str()), ("operator:alice", "wrong amount"));
+    client.resume_task(&task, &Operator::new("bob", "amount corrected")).await.unwrap();
+    let mut session = session(mesh).await;
+    run(&mut session).await;
+    completes(&client, &task).await;
+    session.drain().await;
+
+    // From there on, and from the beginning: once each, in their order.
+    let after: Vec<_> = client.watch_task_from(&task, &cursor).try_collect().await.unwrap();
+    assert!(matches!(after[0].transition, Some(Transition::Resumed(_))), "{after:?}");
+    let whole: Vec<_> = client.watch_task(&task).try_collect().await.unwrap();
+    let pauses = whole.iter().filter_map(|event| match event.transition.as_ref()? {
+        Transition::Paused(paused) => Some((true, event.actor.as_str(), paused.reason.as_str())),
+        Transition::Resumed(resumed) => {
+            Some((false, event.actor.as_str(), resumed.reason.as_str()))
+        }
+        Transition::Task(_) | Transition::Step(_) => None,
+    });
+    let expected =
+        [(true, "operator:alice", "wrong amount"), (false, "operator:bob", "amount corrected")];
+    assert_eq!(pauses.collect::<Vec<_>>(), expected);
 }

@@ -122,6 +122,7 @@ async fn a_step_that_is_reset_has_all_its_attempts_and_its_task_goes_on(mesh: &M
         .map(|event| match event.transition.clone().unwrap() {
             Transition::Task(task) => (task.event, task.reason),
             Transition::Step(step) => (step.event, step.reason),
+            Transition::Paused(_) | Transition::Resumed(_) => panic!("nobody has paused it"),
         })
         .collect();
     let expected = ["ResetForRetry", "StepResolved", "ReadyStepsFound"]

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
 use tasker_client::{NewTask, v1::TaskState};
-use tasker_integration_tests::{Mesh, Program, ReceivedSpan, SpanReceiver, register_examples};
+use tasker_integration_tests::{
+    Mesh, Program, ReceivedSpan, SpanReceiver, register_examples, until,
+};
 use tasker_worker::{HandlerError, Registry, StepContext};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -112,4 +114,46 @@ fn each_step_ran_in_it(spans: &[&ReceivedSpan]) {
         .filter_map(|span| span.attributes.get("step.name").map(String::as_str))
         .collect();
     assert_eq!(ran, BTreeSet::from(["square_1", "square_2", "square_3", "square_4"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_whose_handler_no_worker_has_are_counted_by_namespace() {
+    let receiver = SpanReceiver::start().await;
+    let mesh = Mesh::setup()
+        .with("telemetry.otlp_endpoint", &receiver.endpoint())
+        .with("step_enqueuer.count_interval", "1s")
+        .with_variable("OTEL_METRIC_EXPORT_INTERVAL", "500")
+        .start()
+        .await;
+    let client = mesh.client();
+    let yaml = "{namespace: stranded, name: both, version: 1.0.0, steps: [
+        {name: queued, handler: {callable: nobodys}},
+        {name: limited, handler: {callable: nobodys}, limits: [{name: one, max_concurrent: 1}]},
+        {name: served, handler: {callable: somebodys}}]}";
+    client.register_template(yaml).await.unwrap();
+    let handlers = |name: &str| {
+        let mut handlers = tasker_worker::Registry::new();
+        handlers.register_fn(name, |_| async { Ok(1) });
+        handlers
+    };
+    let worker = mesh.worker(&["stranded"], &handlers("somebodys"));
+    let task_id = client.create_task(NewTask::of("stranded", "both")).await.unwrap().task_id;
+    let level = |expected| {
+        let receiver = &receiver;
+        async move {
+            until("the metric says so", PATIENCE, async || {
+                let gauge = "tasker.steps.without_worker";
+                let level = receiver.level(gauge, "namespace", "stranded");
+                (level == Some(expected)).then_some(())
+            })
+            .await;
+        }
+    };
+    level(2).await;
+    let other = mesh.worker(&["stranded"], &handlers("nobodys"));
+    let task = client.wait_for_task(&task_id, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::Complete);
+    level(0).await;
+    worker.stop().await;
+    other.stop().await;
 }

@@ -3,10 +3,12 @@
 use futures::Stream;
 use tasker_api::v1::{
     CreateDlqEntryRequest, DlqEntry, DlqInvestigation, DlqReasonStats, GetDlqEntryRequest,
-    GetDlqStatsRequest, GetInvestigationQueueRequest, ListDlqEntriesRequest, ListStaleTasksRequest,
-    StaleTask, UpdateDlqEntryRequest, dlq_service_client::DlqServiceClient,
+    GetDlqStatsRequest, GetInvestigationQueueRequest, GetTaskHealthRequest, ListDlqEntriesRequest,
+    ListStaleTasksRequest, StaleTask, TaskHealthReading, UpdateDlqEntryRequest,
+    dlq_service_client::DlqServiceClient,
 };
 use tonic::{Status, transport::Channel};
+use uuid::Uuid;
 
 use crate::{
     client::{Client, LARGEST_MESSAGE},
@@ -19,15 +21,19 @@ fn dlq(channel: Channel) -> DlqServiceClient<Channel> {
 }
 
 impl Client {
-    /// Puts a task among the dead letters, and returns its entry.
+    /// Puts a task among the dead letters, and returns its entry. Without a `request_id` it makes one, so
+    /// that its own repeats find the entry that the first has made.
     ///
     /// # Errors
     /// `NotFound`: no such task. `AlreadyExists`: it has a pending entry; the failure's metadata names the
     /// `entry_id`.
     pub async fn create_dlq_entry(
         &self,
-        request: CreateDlqEntryRequest,
+        mut request: CreateDlqEntryRequest,
     ) -> Result<DlqEntry, Error> {
+        if request.request_id.is_empty() {
+            request.request_id = Uuid::now_v7().to_string();
+        }
         let rpc = |to, request| async move { dlq(to).create_dlq_entry(request).await };
         self.call(request, rpc).await?.entry.ok_or_else(no_entry)
     }
@@ -101,6 +107,16 @@ impl Client {
         Ok(self.call(request, rpc).await?.reasons)
     }
 
+    /// Returns how a task stands towards the limits of its template, and since when.
+    ///
+    /// # Errors
+    /// `NotFound`: no such task.
+    pub async fn task_health(&self, task_id: &str) -> Result<TaskHealthReading, Error> {
+        let request = GetTaskHealthRequest { task_id: task_id.into() };
+        let rpc = |to, request| async move { dlq(to).get_task_health(request).await };
+        self.call(request, rpc).await?.reading.ok_or_else(no_reading)
+    }
+
     /// Streams the open tasks that are near a limit of their template, or beyond it.
     pub fn list_stale_tasks(
         &self,
@@ -117,6 +133,10 @@ impl Client {
             }
         })
     }
+}
+
+fn no_reading() -> Error {
+    Status::internal("the answer holds no reading").into()
 }
 
 fn no_entry() -> Error {

@@ -18,6 +18,7 @@ pub mod config;
 mod context;
 mod database;
 pub mod mesh;
+mod metrics;
 mod process;
 mod readiness;
 mod serve;
@@ -27,6 +28,7 @@ mod telemetry;
 pub use self::{
     context::Context,
     database::database_readiness,
+    metrics::Levels,
     process::Process,
     readiness::{Condition, Readiness},
     serve::{Service, VERSION, VERSION_KEY, serve},

@@ -1,4 +1,4 @@
-//! Log lines to standard error, and spans by OTLP where an endpoint is given.
+//! Log lines to standard error, and spans and metrics by OTLP where an endpoint is given.
 
 use std::{
     env,
@@ -7,9 +7,10 @@ use std::{
 };
 
 use opentelemetry::{global, trace::TracerProvider};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
+    metrics::SdkMeterProvider,
     propagation::TraceContextPropagator,
     trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
 };
@@ -23,7 +24,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::{self, LogFormat};
+use crate::{
+    config::{self, LogFormat},
+    metrics,
+};
 
 /// How long the last spans may take to be sent.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -35,6 +39,7 @@ const QUEUE: usize = 16_384;
 #[must_use = "telemetry ends when this is dropped"]
 pub struct Telemetry {
     spans: Option<SdkTracerProvider>,
+    metrics: Option<SdkMeterProvider>,
 }
 
 /// Why there is no telemetry.
@@ -68,13 +73,19 @@ impl Telemetry {
             .map_err(|error| config::Error::invalid("telemetry.log_filter", error))?;
         let endpoint = config.otlp_endpoint.clone().or_else(standard_endpoint);
         let spans = endpoint.map(|endpoint| provider(name, &endpoint)).transpose()?;
+        let metrics =
+            metrics_endpoint(config).map(|endpoint| meters(name, &endpoint)).transpose()?;
         // Also without an exporter, so that the trace of a caller is passed on.
         global::set_text_map_propagator(TraceContextPropagator::new());
         tracing_subscriber::registry()
             .with(logs(config.log_format, filter))
             .with(spans.as_ref().map(|provider| exported(provider, name)))
             .try_init()?;
-        Ok(Self { spans })
+        if let Some(provider) = &metrics {
+            global::set_meter_provider(provider.clone());
+            metrics::are_exported();
+        }
+        Ok(Self { spans, metrics })
     }
 }
 
@@ -85,6 +96,11 @@ impl Drop for Telemetry {
         {
             warn!(%error, "the last spans could not be sent");
         }
+        if let Some(metrics) = self.metrics.take()
+            && let Err(error) = metrics.shutdown_with_timeout(FLUSH)
+        {
+            warn!(%error, "the last metrics could not be sent");
+        }
     }
 }
 
@@ -94,6 +110,35 @@ fn standard_endpoint() -> Option<String> {
         .into_iter()
         .filter_map(|variable| env::var(variable).ok())
         .find(|endpoint| !endpoint.is_empty())
+}
+
+/// Where metrics go: `OTEL_METRICS_EXPORTER=none` is for a collector that takes spans alone.
+fn metrics_endpoint(config: &config::Telemetry) -> Option<String> {
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    if variable("OTEL_METRICS_EXPORTER").is_some_and(|exporter| exporter == "none") {
+        return None;
+    }
+    let standard = || {
+        variable("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+            .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    };
+    config.otlp_endpoint.clone().or_else(standard)
+}
+
+fn meters(name: &str, endpoint: &str) -> Result<SdkMeterProvider, config::Error> {
+    let exporter = MetricExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .map_err(|error| config::Error::invalid("telemetry.otlp_endpoint", error))?;
+    Ok(SdkMeterProvider::builder()
+        .with_resource(resource(name))
+        .with_periodic_exporter(exporter)
+        .build())
+}
+
+fn resource(name: &str) -> Resource {
+    Resource::builder().with_service_name(format!("tasker-{name}")).build()
 }
 
 fn provider(name: &str, endpoint: &str) -> Result<SdkTracerProvider, config::Error> {
@@ -112,7 +157,7 @@ fn provider(name: &str, endpoint: &str) -> Result<SdkTracerProvider, config::Err
     let processor =
         BatchSpanProcessor::builder(exporter).with_batch_config(batches.build()).build();
     Ok(SdkTracerProvider::builder()
-        .with_resource(Resource::builder().with_service_name(format!("tasker-{name}")).build())
+        .with_resource(resource(name))
         .with_span_processor(processor)
         .build())
 }

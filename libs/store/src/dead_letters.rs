@@ -165,6 +165,39 @@ impl Store {
         create(&self.durable, letters, actor).await
     }
 
+    /// Puts a task among the dead letters by hand. The same request again, if it has an id, is given the entry
+    /// that it has made, whatever the task. `None`: the task has a pending entry, or does not exist.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn create_dead_letter_by_hand(
+        &self,
+        task: TaskId,
+        detail: &str,
+        actor: &str,
+        request_id: &str,
+    ) -> Result<Option<DeadLetterId>, StoreError> {
+        let created = sqlx::query_file_scalar!(
+            "sql/task_dead_letters/create_by_hand.sql",
+            task.0,
+            detail,
+            actor,
+            request_id
+        )
+        .fetch_optional(&self.durable)
+        .await?;
+        if created.is_some() || request_id.is_empty() {
+            return Ok(created.map(DeadLetterId));
+        }
+        let made = sqlx::query_scalar!(
+            "SELECT entry_id FROM task_dead_letters WHERE request_id = $1",
+            request_id
+        )
+        .fetch_optional(&self.durable)
+        .await?;
+        Ok(made.map(DeadLetterId))
+    }
+
     /// Notes what somebody has found out about an entry.
     ///
     /// # Errors

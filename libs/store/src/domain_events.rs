@@ -191,6 +191,22 @@ impl Store {
         Ok(listener)
     }
 
+    /// Deletes durable events that have lain in their queues for more than so many days, of each namespace
+    /// the oldest, at most `count`. Says of which namespaces how many.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn purge_events(
+        &self,
+        keep_days: i32,
+        count: i32,
+    ) -> Result<Vec<(String, i64)>, StoreError> {
+        let rows = sqlx::query_file!("sql/domain_events/purge.sql", keep_days, count)
+            .fetch_all(&self.durable)
+            .await?;
+        Ok(rows.into_iter().map(|row| (row.namespace, row.purged)).collect())
+    }
+
     /// Reads what an announcement had no room for. None if it is not kept any more.
     ///
     /// # Errors

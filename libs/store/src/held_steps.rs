@@ -177,6 +177,22 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.namespace, row.callable)).collect())
     }
 
+    /// How many steps wait, in worker queues or for their limits, though no connected worker has their
+    /// handler, by namespace.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn steps_without_worker(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT namespace AS "namespace!", sum(steps)::bigint AS "steps!"
+            FROM steps_without_worker() GROUP BY namespace"#
+        )
+        .fetch_all(&self.relaxed)
+        .await?;
+        let count = |steps: i64| u64::try_from(steps).unwrap_or_default();
+        Ok(rows.into_iter().map(|row| (row.namespace, count(row.steps))).collect())
+    }
+
     /// What is in use of some limits of a namespace, as it was a moment ago.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub use leases::{Adopted, Lost};
 pub use limited_tasks::{LimitedTask, Look};
 pub use messages::{Finalization, Queued, QueuedResult, ReadyStep, WaitingStep};
 pub use migrate::{migrate, schema_fingerprint, schema_version};
-pub use pauses::{ByHand, LetGo, Pause};
+pub use pauses::{ByHand, LetGo, Pause, Stood};
 pub use payload::Payload;
 pub use pool::{Options, Store};
 pub use readiness::{Obstacle, Readiness};
@@ -59,9 +59,10 @@ pub use steps::{
     expire::Expiry,
     fail::Failure,
     fail_batch::ToFail,
+    hold::ToHold,
     pass_over::PassedOver,
     queue_result::ToQueue,
-    read::{StepOutcome, StepRow},
+    read::{Saved, StepOutcome, StepRow, StepSaid},
     release::ToRelease,
     repair::{Outcome, Refusal, Remedy, Repairable, Repaired, SettledByHand, ToRepair},
     retry::Retried,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tasker_domain::{TaskId, TaskState, TemplateId, template::lifecycle::Health};
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ pub struct LimitedTask {
     pub lasted: Duration,
     /// Since it came where it stands.
     pub in_state: Duration,
+    /// When it was looked at.
+    pub looked_at: DateTime<Utc>,
 }
 
 /// What a look has found, and when the next one is due.
@@ -63,7 +66,7 @@ impl Store {
     pub async fn limited_tasks(&self, tasks: &[TaskId]) -> Result<Vec<LimitedTask>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT task_id, template_id, search.namespace, search.name, search.version,
-                tasks.state::text AS "state!",
+                tasks.state::text AS "state!", now() AS "looked_at!",
                 (extract(epoch FROM now() - began_at) * 1000)::bigint AS "lasted_ms!",
                 (extract(epoch FROM now() - coalesce(moved.occurred_at, created_at)) * 1000)::bigint
                     AS "in_state_ms!"
@@ -95,13 +98,14 @@ impl Store {
                     state: row.state.parse().map_err(|error| corrupt(format!("{error}")))?,
                     lasted: duration(row.lasted_ms),
                     in_state: duration(row.in_state_ms),
+                    looked_at: row.looked_at,
                 })
             })
             .collect()
     }
 
-    /// Of tasks, those with a step that waits for a worker while no connected one has its handler, and
-    /// how long the first such step has waited.
+    /// Of tasks, those with a step that waits for a worker, or for its limits, while no connected worker has
+    /// its handler, and how long the first such step has waited.
     ///
     /// # Errors
     /// The database is not available.
@@ -111,33 +115,26 @@ impl Store {
     ) -> Result<Vec<(TaskId, Duration)>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT tasks.task_id,
-                (extract(epoch FROM now() - min(queued.occurred_at)) * 1000)::bigint AS "waited_ms!"
+                (extract(epoch FROM now() - min(waits.since)) * 1000)::bigint AS "waited_ms!"
             FROM tasks
             JOIN task_search AS search USING (task_id)
             JOIN steps USING (task_id)
             JOIN template_steps AS declaration
                 ON (declaration.template_id, declaration.ordinal)
                     = (tasks.template_id, coalesce(steps.declared, steps.ordinal))
+            LEFT JOIN held_steps AS held
+                ON (held.task_id, held.ordinal) = (steps.task_id, steps.ordinal)
             CROSS JOIN LATERAL (
-                SELECT max(occurred_at) AS occurred_at FROM step_transitions AS moved
+                SELECT coalesce(held.held_at, max(occurred_at)) AS since FROM step_transitions AS moved
                 WHERE moved.task_id = steps.task_id AND moved.ordinal = steps.ordinal
                   AND moved.occurred_at >= search.created_at - interval '1 hour'
-            ) AS queued
-            WHERE tasks.task_id = ANY($1) AND NOT is_end(tasks.state) AND steps.state = 'enqueued'
-              AND NOT tasks.paused
-              AND NOT EXISTS (
-                SELECT FROM held_steps AS held
-                WHERE (held.task_id, held.ordinal) = (steps.task_id, steps.ordinal)
-              )
-              AND NOT EXISTS (
-                SELECT FROM worker_sessions
-                WHERE expires_at > now() AND (
-                    -- Opened by a version that did not say.
-                    handlers = '{}'
-                    OR (coalesce(declaration.queue, tasks.namespace) = ANY(namespaces)
-                        AND declaration.callable = ANY(handlers)))
-              )
-            GROUP BY tasks.task_id HAVING min(queued.occurred_at) IS NOT NULL"#,
+            ) AS waits
+            WHERE tasks.task_id = ANY($1) AND NOT is_end(tasks.state) AND NOT tasks.paused
+              -- What a limit holds could begin at no worker either.
+              AND CASE WHEN held.task_id IS NULL THEN steps.state = 'enqueued'
+                ELSE held.limit_name IS NOT NULL END
+              AND workers_for(coalesce(declaration.queue, tasks.namespace), declaration.callable) = 0
+            GROUP BY tasks.task_id HAVING min(waits.since) IS NOT NULL"#,
             &ids(tasks)
         )
         .fetch_all(&self.relaxed)

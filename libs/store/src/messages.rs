@@ -215,6 +215,7 @@ impl Store {
             r#"SELECT EXISTS (SELECT FROM pgmq.q_orchestration_ready_steps WHERE vt < now() - time)
                 OR EXISTS (SELECT FROM pgmq.q_orchestration_step_results WHERE vt < now() - time)
                 OR EXISTS (SELECT FROM pgmq.q_orchestration_task_finalizations WHERE vt < now() - time)
+                OR EXISTS (SELECT FROM pgmq.q_orchestration_task_requests WHERE vt < now() - time)
                 AS "waits!"
             FROM (SELECT $1::double precision * interval '1 s') AS given (time)"#,
             time.as_secs_f64()

@@ -29,6 +29,15 @@ pub struct Pause {
     pub paused_at: DateTime<Utc>,
 }
 
+/// How a task stood that was to be paused or resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stood {
+    /// It had ended: nothing of it begins any more.
+    pub ended: bool,
+    /// It was paused or resumed by this, and somebody watches it.
+    pub watched: bool,
+}
+
 /// What was held, and is sent again.
 #[derive(Debug, Default)]
 pub struct LetGo {
@@ -39,18 +48,23 @@ pub struct LetGo {
 }
 
 impl Store {
-    /// Has no further step of a task begin. Says whether the task has ended, which cannot be paused;
-    /// `None`: there is no such task. A pause that goes on is not changed.
+    /// Has no further step of a task begin. A task that has ended cannot be paused; `None`: there is no such
+    /// task. A pause that goes on is not changed.
     ///
     /// # Errors
     /// Nothing was done.
-    pub async fn pause_task(&self, task: TaskId, by: &ByHand) -> Result<Option<bool>, StoreError> {
-        let ended =
-            sqlx::query_file_scalar!("sql/pauses/pause_task.sql", task.0, by.operator, by.reason);
-        Ok(ended.fetch_optional(&self.durable).await?)
+    pub async fn pause_task(&self, task: TaskId, by: &ByHand) -> Result<Option<Stood>, StoreError> {
+        let stood = sqlx::query_file_as!(
+            Stood,
+            "sql/pauses/pause_task.sql",
+            task.0,
+            by.operator,
+            by.reason
+        );
+        Ok(stood.fetch_optional(&self.durable).await?)
     }
 
-    /// Lets a task go on. Says whether it has ended; `None`: there is no such task.
+    /// Lets a task go on. `None`: there is no such task.
     ///
     /// # Errors
     /// Nothing was done.
@@ -58,19 +72,24 @@ impl Store {
         &self,
         task: TaskId,
         by: &ByHand,
-    ) -> Result<Option<(bool, LetGo)>, StoreError> {
+    ) -> Result<Option<(Stood, LetGo)>, StoreError> {
         let mut tx = self.durable.begin().await?;
-        let ended =
-            sqlx::query_file_scalar!("sql/pauses/resume_task.sql", task.0, by.operator, by.reason);
-        let Some(ended) = ended.fetch_optional(&mut *tx).await? else { return Ok(None) };
+        let stood = sqlx::query_file_as!(
+            Stood,
+            "sql/pauses/resume_task.sql",
+            task.0,
+            by.operator,
+            by.reason
+        );
+        let Some(stood) = stood.fetch_optional(&mut *tx).await? else { return Ok(None) };
         // In a statement of its own: it sees what was held while the one before waited for the task.
         let let_go = let_go(&mut tx, &[task.0]).await?;
         tx.commit().await?;
-        Ok(Some((ended, let_go)))
+        Ok(Some((stood, let_go)))
     }
 
-    /// Has no further step begin of a template's tasks; of all its versions if `template` names none.
-    /// Says whether there is such a template.
+    /// Has no further step begin of a template's tasks from this answer on; of all its versions if `template`
+    /// names none. Says whether there is such a template.
     ///
     /// # Errors
     /// Nothing was done.
@@ -80,6 +99,7 @@ impl Store {
         by: &ByHand,
     ) -> Result<bool, StoreError> {
         let TemplateName { namespace, name, version } = template;
+        let mut tx = self.lock_pauses().await?;
         let known = sqlx::query_file_scalar!(
             "sql/pauses/pause_template.sql",
             namespace,
@@ -87,8 +107,11 @@ impl Store {
             version,
             by.operator,
             by.reason
-        );
-        Ok(known.fetch_one(&self.durable).await?)
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(known)
     }
 
     /// Ends a pause of a template; what it held is then [let go](Self::let_go_of_template). Says whether
@@ -102,6 +125,7 @@ impl Store {
         by: &ByHand,
     ) -> Result<bool, StoreError> {
         let TemplateName { namespace, name, version } = template;
+        let mut tx = self.lock_pauses().await?;
         let known = sqlx::query_file_scalar!(
             "sql/pauses/resume_template.sql",
             namespace,
@@ -109,8 +133,18 @@ impl Store {
             version,
             by.operator,
             by.reason
-        );
-        Ok(known.fetch_one(&self.durable).await?)
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(known)
+    }
+
+    /// Begins what pauses or resumes a template: what was held by the pause is there to be let go after it.
+    async fn lock_pauses(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, StoreError> {
+        let mut tx = self.durable.begin().await?;
+        sqlx::query_file_scalar!("sql/pauses/lock.sql").fetch_one(&mut *tx).await?;
+        Ok(tx)
     }
 
     /// Lets go what pauses of a template held that are over, of some tasks after `after`. Returns the last
@@ -140,6 +174,15 @@ impl Store {
         let let_go = let_go(&mut tx, &tasks).await?;
         tx.commit().await?;
         Ok((tasks.last().copied(), let_go))
+    }
+
+    /// Forgets pauses of templates that ended more than so many days ago. Those of tasks go with their tasks.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub async fn purge_pauses(&self, keep_days: i32) -> Result<(), StoreError> {
+        sqlx::query_file!("sql/pauses/purge.sql", keep_days).execute(&self.durable).await?;
+        Ok(())
     }
 
     /// The pauses that hold a task: its own, then those of its template.

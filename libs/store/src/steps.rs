@@ -8,6 +8,7 @@ pub(crate) mod expand;
 pub(crate) mod expire;
 pub(crate) mod fail;
 pub(crate) mod fail_batch;
+pub(crate) mod hold;
 pub(crate) mod pass_over;
 pub(crate) mod queue_result;
 pub(crate) mod read;

@@ -36,6 +36,10 @@ pub enum TransitionKind {
         /// Attempts begun, afterwards.
         attempt: i32,
     },
+    /// Nothing, from here on: the task was paused.
+    Paused,
+    /// Nothing yet: the task may go on.
+    Resumed,
 }
 
 /// A transition, with where it led from.
@@ -181,18 +185,27 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT transition_id AS "id!", occurred_at AS "occurred_at!", actor AS "actor!", reason,
                 events AS "events!: Vec<String>", attempt,
-                (SELECT name FROM steps WHERE (task_id, ordinal) = ($1, happened.ordinal)) AS name
+                (SELECT name FROM steps WHERE (task_id, ordinal) = ($1, happened.ordinal)) AS name,
+                pauses
             FROM (
                 SELECT transition_id, occurred_at, actor, reason, events::text[] AS events,
-                    NULL::integer AS ordinal, NULL::integer AS attempt
+                    NULL::integer AS ordinal, NULL::integer AS attempt, NULL::boolean AS pauses
                 FROM task_transitions WHERE task_id = $1 AND transition_id > $2
                   -- An hour to either side, since clocks are set.
                   AND occurred_at BETWEEN $4::timestamptz - interval '1 hour' AND now() + interval '1 hour'
                 UNION ALL
-                SELECT transition_id, occurred_at, actor, reason, events::text[], ordinal, attempt
+                SELECT transition_id, occurred_at, actor, reason, events::text[], ordinal, attempt, NULL
                 FROM step_transitions
                 WHERE task_id = $1 AND transition_id > $2
                   AND occurred_at BETWEEN $4::timestamptz - interval '1 hour' AND now() + interval '1 hour'
+                UNION ALL
+                SELECT told.transition_id, told.occurred_at, 'operator:' || told.operator, told.reason, '{}',
+                    NULL, NULL, told.pauses
+                FROM pauses CROSS JOIN LATERAL (VALUES
+                    (paused_as, paused_at, paused_by, pauses.reason, true),
+                    (resumed_as, resumed_at, resumed_by, resume_reason, false)
+                ) AS told (transition_id, occurred_at, operator, reason, pauses)
+                WHERE pauses.task_id = $1 AND told.transition_id > $2
             ) AS happened
             ORDER BY transition_id LIMIT $3"#,
             task.0,
@@ -207,8 +220,10 @@ impl Store {
             occurred_at: row.occurred_at,
             actor: row.actor,
             reason: row.reason,
-            kind: match (row.name, row.attempt) {
-                (Some(name), Some(attempt)) => TransitionKind::Step { name, attempt },
+            kind: match (row.name, row.attempt, row.pauses) {
+                (Some(name), Some(attempt), _) => TransitionKind::Step { name, attempt },
+                (_, _, Some(true)) => TransitionKind::Paused,
+                (_, _, Some(false)) => TransitionKind::Resumed,
                 _ => TransitionKind::Task,
             },
             events: row.events,

@@ -34,6 +34,9 @@ pub(crate) enum Command {
         /// Why.
         #[arg(long)]
         reason: String,
+        /// Names this request: the same id again gives the entry that it made.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        request_id: String,
     },
     /// Note what was found out about an entry, or resolve it.
     Update {
@@ -118,8 +121,8 @@ pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow
             listed::show(json, entries, HEADER, row, view::DlqEntry::from).await?;
         }
         Command::Get { entry } => show(client.get_dlq_entry(&entry).await?, json)?,
-        Command::Create { task, operator, reason } => {
-            let request = CreateDlqEntryRequest { task_id: task, operator, reason };
+        Command::Create { task, operator, reason, request_id } => {
+            let request = CreateDlqEntryRequest { task_id: task, operator, reason, request_id };
             let entry = client.create_dlq_entry(request).await?;
             if json {
                 print::json(&view::DlqEntry::from(entry))?;

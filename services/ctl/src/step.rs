@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use tasker_client::{Client, v1::Step};
+use tasker_client::{
+    Client,
+    v1::{Expanded, SavedCheckpoint, Step, expanded},
+};
 
 use crate::{explain, listed, names, operator::By, outcome::Outcome, payload, print, view};
 
@@ -147,6 +150,55 @@ fn show(step: &Step) -> std::io::Result<()> {
             "result",
             result.and_then(|it| it.payload.as_ref()).map(payload::text).unwrap_or_default(),
         ),
+        ("expanded", step.expanded.as_ref().map(expanded).unwrap_or_default()),
+        ("checkpoint", step.checkpoint.as_ref().map(checkpoint).unwrap_or_default()),
         ("result at", result.and_then(|it| names::time(it.time.as_ref())).unwrap_or_default()),
     ])
+}
+
+/// For example `pay, ship` or `12 batches`.
+fn expanded(expanded: &Expanded) -> String {
+    match &expanded.outcome {
+        Some(expanded::Outcome::CreateSteps(chosen)) => chosen.step_names.join(", "),
+        Some(expanded::Outcome::NoBranches(_)) => "no branches".to_owned(),
+        Some(expanded::Outcome::BatchCount(1)) => "1 batch".to_owned(),
+        Some(expanded::Outcome::BatchCount(count)) => format!("{count} batches"),
+        Some(expanded::Outcome::NoBatches(_)) => "no batches".to_owned(),
+        // Of a newer mesh.
+        None => String::new(),
+    }
+}
+
+/// For example `rows 120, in attempt 1, 64 bytes, at 2026-…`.
+fn checkpoint(saved: &SavedCheckpoint) -> String {
+    let mut counters: Vec<String> =
+        saved.counters.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    counters.sort();
+    counters.push(format!("in attempt {}", saved.attempt));
+    counters.push(format!("{} bytes", saved.size_bytes));
+    counters.extend(names::time(saved.save_time.as_ref()).map(|time| format!("at {time}")));
+    counters.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use tasker_client::v1::{CreateSteps, NoBranches};
+
+    use super::*;
+
+    #[test]
+    fn a_decision_shows_what_it_chose_and_a_plan_how_many_batches() {
+        let of = |outcome| expanded(&Expanded { outcome: Some(outcome) });
+        let step_names = vec!["pay".to_owned(), "ship".to_owned()];
+        assert_eq!(of(expanded::Outcome::CreateSteps(CreateSteps { step_names })), "pay, ship");
+        assert_eq!(of(expanded::Outcome::NoBranches(NoBranches {})), "no branches");
+        assert_eq!(of(expanded::Outcome::BatchCount(12)), "12 batches");
+    }
+
+    #[test]
+    fn a_checkpoint_shows_its_counters_in_their_order() {
+        let counters = [("rows".to_owned(), 120), ("pages".to_owned(), 3)].into();
+        let saved = SavedCheckpoint { counters, attempt: 1, size_bytes: 64, save_time: None };
+        assert_eq!(checkpoint(&saved), "pages 3, rows 120, in attempt 1, 64 bytes");
+    }
 }

@@ -6,7 +6,9 @@ use clap::Subcommand;
 use futures::TryStreamExt as _;
 use tasker_client::{
     Client, has_settled,
-    v1::{CreateTaskRequest, CreateTaskResponse, Step, Task, TaskState, TemplateRef},
+    v1::{
+        CreateTaskRequest, CreateTaskResponse, LifecycleLimit, Step, Task, TaskState, TemplateRef,
+    },
 };
 
 use crate::{
@@ -41,6 +43,11 @@ pub(crate) enum Command {
         /// How long at most, as in 500ms, 30s, 5m.
         #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
         timeout: Duration,
+    },
+    /// Say how a task stands towards the limits of its template, and since when.
+    Health {
+        /// Id of the task.
+        id: String,
     },
     /// Show what has happened to a task, then what happens, until it has ended.
     Watch {
@@ -164,6 +171,7 @@ pub(crate) async fn run(command: Command, client: &Client, json: bool) -> anyhow
         Command::Get { id, steps } => get(client, &id, steps, json).await?,
         Command::List(filter) => list::run(filter, client, json).await?,
         Command::Wait { id, timeout } => return wait(client, &id, timeout, json).await,
+        Command::Health { id } => health(client, &id, json).await?,
         Command::History { id, step } => history::run(client, &id, &step, json).await?,
         Command::Watch { id, cursor } => watch::run(client, &id, &cursor, json).await?,
         Command::Pause { id, by } => {
@@ -243,6 +251,23 @@ async fn get(client: &Client, id: &str, with_steps: bool, json: bool) -> anyhow:
         print::table(step::HEADER, steps.iter().map(step::row))?;
     }
     Ok(())
+}
+
+async fn health(client: &Client, id: &str, json: bool) -> anyhow::Result<()> {
+    let reading = client.task_health(id).await?;
+    if json {
+        return print::json(&view::TaskHealthReading::from(reading));
+    }
+    let limited = reading.limit() != LifecycleLimit::Unspecified;
+    Ok(print::fields([
+        ("task", reading.task_id.clone()),
+        ("state", names::task_state(reading.state())),
+        ("health", names::health(reading.health())),
+        ("since", names::time(reading.since_time.as_ref()).unwrap_or_default()),
+        ("limit", if limited { names::limit(reading.limit()) } else { String::new() }),
+        ("lasted", names::duration(reading.lasted.as_ref()).unwrap_or_default()),
+        ("allowed", names::duration(reading.allowed.as_ref()).unwrap_or_default()),
+    ])?)
 }
 
 async fn wait(

@@ -14,7 +14,7 @@ mod template;
 mod transition;
 
 pub(crate) use self::{
-    dlq::{DlqEntry, DlqInvestigation, DlqReasonStats, StaleTask},
+    dlq::{DlqEntry, DlqInvestigation, DlqReasonStats, StaleTask, TaskHealthReading},
     event::DomainEvent,
     explanation::StepExplanation,
     health::Health,

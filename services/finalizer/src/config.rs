@@ -30,11 +30,15 @@ pub struct Section {
     /// How often tasks are looked at that may have passed a limit of their template; default 10 s.
     #[serde(with = "humantime_serde")]
     pub limits_interval: Duration,
-    /// How long the history is kept, and resolved dead letters with it, in days; 1 to 36,500, default 30.
+    /// How long the history is kept, and with it resolved dead letters and pauses of templates that are over,
+    /// in days; 1 to 36,500, default 30.
     pub keep_history_days: u16,
-    /// How long the contexts and results of ended tasks are kept, in days; up to 36,500, default 0: for
-    /// ever.
+    /// How long the contexts, results and pauses of ended tasks are kept, in days; up to 36,500, default 0:
+    /// for ever.
     pub keep_results_days: u16,
+    /// How long durable domain events that nobody reads stay in their queues, in days; up to 36,500, default
+    /// 30; 0: for ever.
+    pub keep_events_days: u16,
 }
 
 impl Default for Section {
@@ -48,6 +52,7 @@ impl Default for Section {
             limits_interval: Duration::from_secs(10),
             keep_history_days: 30,
             keep_results_days: 0,
+            keep_events_days: 30,
         }
     }
 }
@@ -66,6 +71,9 @@ impl tasker_stage::Section for Section {
         }
         if self.keep_results_days > 36_500 {
             return Err(source.invalid("finalizer.keep_results_days", "give 0 to 36500"));
+        }
+        if self.keep_events_days > 36_500 {
+            return Err(source.invalid("finalizer.keep_events_days", "give 0 to 36500"));
         }
         if self.limits_interval < Duration::from_millis(100) {
             return Err(source.invalid("finalizer.limits_interval", "give at least 100ms"));

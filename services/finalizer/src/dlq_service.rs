@@ -1,21 +1,22 @@
 //! `tasker.v1.DlqService`: decodes, calls the verb or the read, encodes.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tasker_api::{
     Invalid, dead_letters, field, page, status, time,
     v1::{
         self, CreateDlqEntryRequest, CreateDlqEntryResponse, GetDlqEntryRequest,
         GetDlqEntryResponse, GetDlqStatsRequest, GetDlqStatsResponse, GetInvestigationQueueRequest,
-        GetInvestigationQueueResponse, ListDlqEntriesRequest, ListDlqEntriesResponse,
-        ListStaleTasksRequest, ListStaleTasksResponse, UpdateDlqEntryRequest,
-        UpdateDlqEntryResponse, dlq_service_server::DlqService,
+        GetInvestigationQueueResponse, GetTaskHealthRequest, GetTaskHealthResponse,
+        ListDlqEntriesRequest, ListDlqEntriesResponse, ListStaleTasksRequest,
+        ListStaleTasksResponse, UpdateDlqEntryRequest, UpdateDlqEntryResponse,
+        dlq_service_server::DlqService,
     },
 };
-use tasker_domain::{DeadLetterId, DeadLetterReason, TaskId, template::lifecycle::Health};
+use tasker_domain::{DeadLetterId, TaskId, template::lifecycle::Health};
 use tasker_stage::store_error;
 use tasker_store::{
-    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterUpdate, NewDeadLetter, QueuePlace,
-    StoreError, Updated,
+    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterUpdate, QueuePlace, StoreError,
+    TaskRow, Updated,
 };
 use tonic::{Code, Request, Response, Status};
 
@@ -43,21 +44,23 @@ impl DlqService for DeadLetters {
             invalid.add("reason", "say why");
         }
         let by = invalid.take(field::operator(request.operator, request.reason));
-        let (Some(task_id), Some(by)) = (task, by) else { return Err(invalid.into()) };
+        let request_id = field::text("request_id", request.request_id, MAX_LABEL);
+        let request_id = invalid.take(request_id);
+        let (Some(task_id), Some(by), Some(request_id)) = (task, by, request_id) else {
+            return Err(invalid.into());
+        };
         invalid.check()?;
         let store = &self.standings.database.store;
-        let (reason, detail) = (DeadLetterReason::Manual, by.reason);
-        let letter = NewDeadLetter { task_id, reason, detail, lasted: None };
-        let created = store.create_dead_letters(&[letter], &by.actor).await;
-        let created = created.map_err(|error| self.failed(&error))?;
-        let Some((_, entry)) = created.first() else {
+        let created =
+            store.create_dead_letter_by_hand(task_id, &by.reason, &by.actor, &request_id).await;
+        let Some(entry) = created.map_err(|error| self.failed(&error))? else {
             let pending = store.pending_dead_letter(task_id).await;
             return Err(match pending.map_err(|error| self.failed(&error))? {
                 Some(entry) => is_pending(task_id, entry),
                 None => status::not_found("task", &task_id.to_string()),
             });
         };
-        let entry = Some(self.entry(*entry).await?);
+        let entry = Some(self.entry(entry).await?);
         Ok(Response::new(CreateDlqEntryResponse { entry }))
     }
 
@@ -197,6 +200,19 @@ impl DlqService for DeadLetters {
             last.map(|task| page::token(&[&task.to_string()])).unwrap_or_default();
         Ok(Response::new(ListStaleTasksResponse { tasks, next_page_token }))
     }
+
+    async fn get_task_health(
+        &self,
+        request: Request<GetTaskHealthRequest>,
+    ) -> Result<Response<GetTaskHealthResponse>, Status> {
+        let id = field::task_id(&request.into_inner().task_id)?;
+        let found = self.standings.of(&[id]).await.map_err(|error| self.failed(&error))?.pop();
+        let row = self.standings.database.store.task(id).await;
+        let row = row.map_err(|error| self.failed(&error))?;
+        let row = row.ok_or_else(|| status::not_found("task", &id.to_string()))?;
+        let reading = Some(reading(id, &row, found.as_ref()));
+        Ok(Response::new(GetTaskHealthResponse { reading }))
+    }
 }
 
 impl DeadLetters {
@@ -289,6 +305,37 @@ fn stats(counts: &DeadLetterCounts) -> v1::DlqReasonStats {
         resolved: counts.resolved,
         oldest_pending_time: counts.oldest_pending.map(time::timestamp),
         mean_time_to_resolve: counts.mean_time_to_resolve.map(time::duration),
+    }
+}
+
+/// `found`: nothing if no template limits the task, or it has ended.
+fn reading(id: TaskId, row: &TaskRow, found: Option<&Found>) -> v1::TaskHealthReading {
+    let reading = v1::TaskHealthReading {
+        task_id: id.to_string(),
+        state: v1::TaskState::from(row.state).into(),
+        ..v1::TaskHealthReading::default()
+    };
+    if row.state.is_end() {
+        return reading;
+    }
+    let standing = found.and_then(|found| found.standing);
+    let since = found.map_or(row.created_at, |found| {
+        let lasted = standing.map_or(found.task.in_state, |standing| standing.unchanged_for());
+        let lasted = TimeDelta::from_std(lasted);
+        lasted.map_or(row.created_at, |lasted| found.task.looked_at - lasted)
+    });
+    let health = standing.map_or(Health::Healthy, |standing| standing.health);
+    let reading = v1::TaskHealthReading {
+        health: v1::TaskHealth::from(health).into(),
+        since_time: Some(time::timestamp(since)),
+        ..reading
+    };
+    let Some(standing) = standing else { return reading };
+    v1::TaskHealthReading {
+        limit: v1::LifecycleLimit::from(standing.stay.limit).into(),
+        lasted: Some(time::duration(standing.stay.lasted)),
+        allowed: Some(time::duration(standing.allowed)),
+        ..reading
     }
 }
 

@@ -85,6 +85,7 @@ impl Finalizer {
             reconcile_interval: config.section.reconcile_interval,
             keep_history_days: config.section.keep_history_days.into(),
             keep_results_days: config.section.keep_results_days.into(),
+            keep_events_days: config.section.keep_events_days.into(),
             actor: context.instance.clone(),
             repaired: wake.clone(),
         };

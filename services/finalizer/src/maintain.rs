@@ -1,7 +1,7 @@
 //! Looks after the database, now and then: the history's partitions, what queues have lost, and what is not
 //! to be kept any longer.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tasker_stack::sweep::Wake;
 use tasker_stage::Database;
@@ -19,6 +19,9 @@ const PURGED_TASKS: i64 = 100;
 /// Dead letters that are forgotten in one transaction.
 const PURGED_LETTERS: i64 = 1_000;
 
+/// Events of a namespace that are purged in one transaction.
+const PURGED_EVENTS: i32 = 1_000;
+
 /// The work.
 pub struct Maintenance {
     pub database: Database,
@@ -26,6 +29,8 @@ pub struct Maintenance {
     pub keep_history_days: i32,
     /// 0: for ever.
     pub keep_results_days: i32,
+    /// 0: for ever.
+    pub keep_events_days: i32,
     /// Who is named where it closes dead letters.
     pub actor: String,
     /// Has the queue of finalizations read.
@@ -59,7 +64,7 @@ impl Maintenance {
         store.maintain_history(DAYS_AHEAD, self.keep_history_days).await?;
         let batch = u64::try_from(PURGED_LETTERS).expect("it is positive");
         while store.purge_dead_letters(self.keep_history_days, PURGED_LETTERS).await? == batch {}
-        Ok(())
+        store.purge_pauses(self.keep_history_days).await
     }
 
     async fn look_after(&self, drain: &CancellationToken) -> Result<(), StoreError> {
@@ -70,6 +75,31 @@ impl Maintenance {
             if store.purge_results(self.keep_results_days, PURGED_TASKS).await? < PURGED_TASKS {
                 break;
             }
+        }
+        self.purge_events(drain).await
+    }
+
+    /// Deletes durable events that nobody has read in time: what has no reader would grow for ever.
+    async fn purge_events(&self, drain: &CancellationToken) -> Result<(), StoreError> {
+        let mut purged: BTreeMap<String, i64> = BTreeMap::new();
+        while self.keep_events_days > 0 && !drain.is_cancelled() {
+            let store = &self.database.store;
+            let batch = store.purge_events(self.keep_events_days, PURGED_EVENTS).await?;
+            let more = batch.iter().any(|(_, events)| *events == i64::from(PURGED_EVENTS));
+            for (namespace, events) in batch {
+                *purged.entry(namespace).or_default() += events;
+            }
+            if !more {
+                break;
+            }
+        }
+        for (namespace, events) in purged {
+            tracing::warn!(
+                namespace,
+                events,
+                "{events} events of {namespace} were deleted: nobody has read them within {} days",
+                self.keep_events_days
+            );
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use futures::{Stream, stream};
 use tasker_api::{
     Invalid, field, status, time,
     v1::{
-        StepTransition, TaskTransition, WatchTaskRequest, WatchTaskResponse,
-        watch_task_response::Transition as Moved,
+        StepTransition, TaskPaused, TaskResumed, TaskTransition, WatchTaskRequest,
+        WatchTaskResponse, watch_task_response::Transition as Moved,
     },
 };
 use tasker_domain::{ErrorKind, StepEvent, TaskEvent, TaskId, TaskState};
@@ -193,6 +193,8 @@ impl Progress {
                 let events = events.map_err(|error| error.to_string())?;
                 events.into_iter().map(|event| step_moved(event, name, *attempt, &reason)).collect()
             }
+            TransitionKind::Paused => vec![Moved::Paused(TaskPaused { reason })],
+            TransitionKind::Resumed => vec![Moved::Resumed(TaskResumed { reason })],
         };
         let durable = is_durable(transition);
         for (events, moved) in (1..).zip(moves) {
@@ -252,7 +254,8 @@ impl std::str::FromStr for Cursor {
 /// Whether a crash of the database cannot undo it: a step's way to its worker does not wait for the disk.
 fn is_durable(transition: &Transition) -> bool {
     let undone = ["Enqueue", "Start", "Release", "StepsEnqueued"];
-    !transition.events.iter().all(|event| undone.contains(&event.as_str()))
+    transition.events.is_empty()
+        || !transition.events.iter().all(|event| undone.contains(&event.as_str()))
 }
 
 fn task_moved(event: TaskEvent, reason: &str) -> Moved {

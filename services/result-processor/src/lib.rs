@@ -21,6 +21,7 @@ mod queue;
 mod repair_steps;
 mod repairs;
 mod result_service;
+mod said;
 mod settle_steps;
 mod step_service;
 

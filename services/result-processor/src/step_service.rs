@@ -26,6 +26,7 @@ use crate::{
     judge::{Judgement, judge},
     limits,
     repairs::{self, Many, Repairs, Wanted},
+    said,
 };
 
 /// Steps that are explained in one answer.
@@ -199,7 +200,13 @@ impl Steps {
         let row = self.database.store.step(task, name).await;
         let row = row.map_err(|error| self.failed(&error))?;
         let row = row.ok_or_else(|| status::not_found("step", &format!("{task}/{name}")))?;
-        Ok(step(task, row, &template))
+        let said = self.database.store.step_said(task, row.ordinal).await;
+        let told = said.and_then(|said| {
+            let expanded = said.expansion.as_deref().map(said::expanded).transpose()?;
+            Ok((expanded, said.checkpoint.as_ref().map(said::checkpoint).transpose()?))
+        });
+        let (expanded, checkpoint) = told.map_err(|error| self.failed(&error))?;
+        Ok(v1::Step { expanded, checkpoint, ..step(task, row, &template) })
     }
 
     /// Repairs a step, and returns it as it stands then.
@@ -277,6 +284,8 @@ fn step(task: TaskId, row: StepRow, template: &Template) -> v1::Step {
         max_attempts: row.max_attempts,
         retry_time: row.retry_at.map(time::timestamp),
         result: row.outcome.map(outcome),
+        expanded: None,
+        checkpoint: None,
     }
 }
 

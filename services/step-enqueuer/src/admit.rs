@@ -1,7 +1,11 @@
 //! Steps with limits begin where a worker has room, a limit a place, and a rate time for them. Until then
 //! they are held: they take no places that results bring, and pass no worker queue.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 use tasker_domain::{
@@ -9,7 +13,10 @@ use tasker_domain::{
     template::Limit,
     usage::{Blocked, Limited, limited},
 };
-use tasker_store::{Announcement, Content, Held, HeldStep, ReadyStep, StoreError, ToAdmit, asked};
+use tasker_store::{
+    Announcement, Content, Held, HeldStep, ReadyStep, StoreError, ToAdmit, ToHold, WaitingStep,
+    asked,
+};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
 
@@ -51,39 +58,106 @@ fn limits(template: &Template, declared: Ordinal) -> &[Limit] {
     template.step(declared).map_or(&[], |step| &step.limits)
 }
 
-/// The first limit that a ready step is held to, and the values of all; nothing for steps without limits.
-pub async fn held_to(
+/// A step that waits for something, and may have limits.
+pub trait Waits {
+    /// Whose step it is, and which.
+    fn key(&self) -> (Uuid, i32);
+    /// The step of the template that it is, or is a run of.
+    fn declared(&self) -> Ordinal;
+    /// The task's context, if it is known.
+    fn context(&self) -> Option<&[u8]>;
+}
+
+impl Waits for ReadyStep {
+    fn key(&self) -> (Uuid, i32) {
+        (self.task_id, self.ordinal)
+    }
+
+    fn declared(&self) -> Ordinal {
+        self.declared()
+    }
+
+    fn context(&self) -> Option<&[u8]> {
+        let content = self.content.as_ref().filter(|content| content.has_context());
+        content.map(|content: &Content| content.context.data.as_ref())
+    }
+}
+
+impl Waits for WaitingStep {
+    fn key(&self) -> (Uuid, i32) {
+        (self.task_id, self.ordinal)
+    }
+
+    fn declared(&self) -> Ordinal {
+        self.declared()
+    }
+
+    fn context(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// Whether a step of a template has limits.
+pub fn has_limits(template: &Template, declared: Ordinal) -> bool {
+    !limits(template, declared).is_empty()
+}
+
+/// The first limit that a step is held to, and the values of all; nothing for steps without limits.
+pub async fn held_to<S: Waits>(
     deliveries: &Deliveries,
-    steps: &[(&ReadyStep, Arc<Template>)],
+    steps: &[(&S, Arc<Template>)],
 ) -> Result<HashMap<(Uuid, i32), (Limited, Vec<String>)>, StoreError> {
-    let with_limits: Vec<_> = steps
-        .iter()
-        .filter(|(step, template)| !limits(template, step.declared()).is_empty())
-        .collect();
+    let with_limits: Vec<_> =
+        steps.iter().filter(|(step, template)| has_limits(template, step.declared())).collect();
     if with_limits.is_empty() {
         return Ok(HashMap::new());
     }
     let unknown = with_limits.iter().filter(|(step, template)| {
         let keyed = limits(template, step.declared()).iter().any(|limit| limit.key.is_some());
-        keyed && !step.content.as_ref().is_some_and(Content::has_context)
+        keyed && step.context().is_none()
     });
-    let unknown: Vec<Uuid> = unknown.map(|(step, _)| step.task_id).collect();
+    let unknown: Vec<Uuid> = unknown.map(|(step, _)| step.key().0).collect();
     let read: HashMap<Uuid, Vec<u8>> = if unknown.is_empty() {
         HashMap::new()
     } else {
         deliveries.database.store.contexts(&unknown).await?.into_iter().collect()
     };
     let held = with_limits.into_iter().filter_map(|(step, template)| {
-        let carried = step.content.as_ref().map(|content| content.context.data.as_ref());
-        let context = read.get(&step.task_id).map(Vec::as_slice).or(carried).unwrap_or_default();
+        let (task, _) = step.key();
+        let context = read.get(&task).map(Vec::as_slice).or(step.context()).unwrap_or_default();
         // What is no JSON has no values.
         let context: Value = serde_json::from_slice(context).unwrap_or_default();
         let limits = limits(template, step.declared());
         let values: Vec<String> = limits.iter().map(|limit| limit.value_of(&context)).collect();
         let (first, _) = limited(limits, &values).next()?;
-        Some(((step.task_id, step.ordinal), (first, values)))
+        Some((step.key(), (first, values)))
     });
     Ok(held.collect())
+}
+
+/// Has steps held by their limits that lie in a worker queue: their workers gave them back, and they have
+/// no place any more.
+pub async fn hold(
+    deliveries: &Deliveries,
+    namespace: &str,
+    found: Vec<(WaitingStep, Arc<Template>)>,
+) -> Result<(), StoreError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let steps: Vec<_> = found.iter().map(|(step, template)| (step, template.clone())).collect();
+    let mut held_to = held_to(deliveries, &steps).await?;
+    let items = found.into_iter().filter_map(|(waiting, _)| {
+        let (first, values) = held_to.remove(&waiting.key())?;
+        Some(ToHold { waiting, first, values })
+    });
+    let items: Vec<ToHold> = items.collect();
+    deliveries.database.store.hold_steps(namespace, &items).await?;
+    let callables: BTreeSet<String> = items.into_iter().map(|item| item.waiting.callable).collect();
+    deliveries.roster.may_begin(namespace, callables.iter().cloned());
+    let limited = BTreeMap::from([(namespace.to_owned(), callables)]);
+    deliveries.announcer.announce(Announcement { limited, ..Announcement::default() });
+    Ok(())
 }
 
 /// Looks which held steps may begin for some callables, and takes none.

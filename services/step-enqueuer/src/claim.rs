@@ -45,14 +45,14 @@ impl Claims {
             tokio::select! {
                 () = drain.cancelled() => return,
                 () = roster.claim.woken() => {}
-                _ = looks.tick() => {
-                    roster.wait_everywhere();
-                    self.look_for_limited().await;
-                }
+                _ = looks.tick() => roster.wait_everywhere(),
                 () = until(next) => {
                     next = None;
                     roster.may_begin_anywhere();
                 }
+            }
+            if roster.take_unsure() {
+                self.look_for_limited().await;
             }
             let limited = roster.take_ended();
             self.deliveries.announcer.announce(Announcement { limited, ..Announcement::default() });
@@ -116,7 +116,7 @@ impl Claims {
             steps.into_iter().map(Next::Waiting).chain(held.into_iter().map(Next::Held)).collect();
         steps.sort_by_key(|step| step.place(roster));
 
-        let mut placed = Vec::new();
+        let (mut placed, mut given_back) = (Vec::new(), Vec::new());
         let (mut batch, mut matches, mut left) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut spans = Vec::new();
         for step in steps {
@@ -147,6 +147,11 @@ impl Claims {
                     continue;
                 }
             };
+            if admit::has_limits(&template, step.declared()) {
+                roster.unreserve(seat);
+                given_back.push((step, template));
+                continue;
+            }
             let (span, traceparent) = traced(&step, namespace);
             spans.push(span);
             let delivery_id = Uuid::now_v7();
@@ -178,6 +183,8 @@ impl Claims {
             started.inspect_err(|_| placed.iter().for_each(|(_, seat)| roster.unreserve(*seat)))?;
         }
         let wait = admit::admit(&self.deliveries, namespace, placed, &look).await?;
+        // After those that were held before: they have waited for the place.
+        admit::hold(&self.deliveries, namespace, given_back).await?;
         Ok(look.wait.into_iter().chain(wait).min())
     }
 

@@ -36,6 +36,10 @@ pub struct Section {
     /// default 1 min.
     #[serde(with = "humantime_serde")]
     pub ageing: Duration,
+    /// How often steps are counted that no connected worker can run, if metrics are exported; 1 s to 1 h,
+    /// default 15 s.
+    #[serde(with = "humantime_serde")]
+    pub count_interval: Duration,
 }
 
 impl Default for Section {
@@ -48,6 +52,7 @@ impl Default for Section {
             session_ttl: Duration::from_secs(15),
             max_checkpoint_bytes: 256 << 10,
             ageing: Duration::from_secs(60),
+            count_interval: Duration::from_secs(15),
         }
     }
 }
@@ -71,6 +76,9 @@ impl tasker_stage::Section for Section {
         }
         if self.ageing > Duration::from_secs(24 * 3600) {
             return Err(source.invalid("step_enqueuer.ageing", "give at most 1d"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.count_interval) {
+            return Err(source.invalid("step_enqueuer.count_interval", "give 1s to 1h"));
         }
         Ok(())
     }

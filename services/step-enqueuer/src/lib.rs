@@ -28,6 +28,7 @@ mod retries;
 mod roster;
 mod save_checkpoints;
 mod session;
+mod stranded;
 mod worker_service;
 mod yield_steps;
 
@@ -67,6 +68,7 @@ use crate::{
     roster::Roster,
     save_checkpoints::{Progresses, SaveCheckpoints},
     session::Sessions,
+    stranded::Stranded,
     yield_steps::YieldSteps,
 };
 
@@ -108,6 +110,10 @@ impl StepEnqueuer {
         context.spawn("reading ready steps", async move {
             sweep.run(sweeping, || enqueuer_service::read(&store, &swept, batch)).await;
         });
+        let stranded = Stranded::exported(database.clone(), config.section.count_interval);
+        if let Some(stranded) = stranded {
+            context.spawn("counting steps without a worker", stranded.run(drain.clone()));
+        }
         let every = config.mesh.read_interval();
         let claims = Claims { deliveries: deliveries.clone(), every };
         context.spawn("claiming", claims.run(drain.clone()));

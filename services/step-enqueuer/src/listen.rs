@@ -54,6 +54,8 @@ impl Ear {
                         }
                         if !announcement.cancelled.is_empty() {
                             self.roster.cancel(announcement.cancelled, CANCELLED);
+                            // Whoever had them, and wherever: what limits counted them for is free.
+                            self.roster.may_begin_anywhere();
                         }
                         if announcement.retries {
                             self.retries.wake();

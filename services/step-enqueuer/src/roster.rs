@@ -47,6 +47,8 @@ struct Inner {
     limited: HashMap<String, HashSet<String>>,
     /// Namespaces in which steps with limits have ended here: other replicas are to be told.
     ended: BTreeSet<String>,
+    /// Whether limits may hold steps that nobody has told of.
+    unsure: bool,
     /// How many notes there have been.
     notes: u64,
 }

@@ -8,6 +8,7 @@ mod backlog;
 mod config;
 mod create_tasks;
 mod history;
+mod listen;
 mod pauses;
 mod requests;
 mod reruns;
@@ -23,7 +24,7 @@ use tasker_api::{
     v1::{task_service_server::TaskServiceServer, template_service_server::TemplateServiceServer},
 };
 use tasker_runtime::{Context, Service, mesh};
-use tasker_stack::gather::Gather;
+use tasker_stack::{gather::Gather, sweep::Wake};
 use tasker_stage::{Announcer, Database};
 use tonic::service::Routes;
 
@@ -56,7 +57,10 @@ impl TaskRequest {
             finalizer: tasker_stage::finalizer(&config.mesh, &context.drain)?,
         };
         let births = Gather::spawn(verb, config.bounds);
-        let requests = Requests { database: database.clone(), births: births.clone() };
+        let wake = Wake::default();
+        let requests =
+            Requests { database: database.clone(), births: births.clone(), wake: wake.clone() };
+        context.spawn("listening", listen::run(database.clone(), wake, context.drain.clone()));
         context.spawn(
             "reading requests",
             requests.run(config.mesh.read_interval(), context.drain.clone()),

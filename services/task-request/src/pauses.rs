@@ -3,7 +3,7 @@
 use tasker_api::{Invalid, field, status};
 use tasker_domain::{Rank, TaskId};
 use tasker_stage::{Announcer, Database, Hints, store_error};
-use tasker_store::{Announcement, ByHand, LetGo, ReadyStep, StoreError, TemplateName};
+use tasker_store::{Announcement, ByHand, LetGo, ReadyStep, Stood, StoreError, TemplateName};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -26,16 +26,24 @@ pub fn by_hand(operator: String, reason: String) -> Result<ByHand, Invalid> {
 impl Pauses {
     /// Has no further step of a task begin.
     pub async fn pause_task(&self, task: TaskId, by: &ByHand) -> Result<(), Status> {
-        let ended = self.database.store.pause_task(task, by).await;
-        open(task, ended.map_err(|error| self.failed(&error))?)
+        let stood = self.database.store.pause_task(task, by).await;
+        self.told(task, stood.map_err(|error| self.failed(&error))?)
     }
 
     /// Lets a task go on, at once.
     pub async fn resume_task(&self, task: TaskId, by: &ByHand) -> Result<(), Status> {
         let resumed = self.database.store.resume_task(task, by).await;
-        let (ended, let_go) = resumed.map_err(|error| self.failed(&error))?.unzip();
+        let (stood, let_go) = resumed.map_err(|error| self.failed(&error))?.unzip();
         self.tell(let_go.unwrap_or_default());
-        open(task, ended)
+        self.told(task, stood)
+    }
+
+    /// Tells who watches the task. Refuses one that is not there, or has ended.
+    fn told(&self, task: TaskId, stood: Option<Stood>) -> Result<(), Status> {
+        if stood.is_some_and(|stood| stood.watched) {
+            self.announcer.moved([task.0]);
+        }
+        open(task, stood.map(|stood| stood.ended))
     }
 
     /// Has no further step begin of tasks that are made from a template.

@@ -58,13 +58,15 @@ struct Body {
 pub struct Requests {
     pub database: Database,
     pub births: Gather<CreateTasks>,
+    /// Has the queue read.
+    pub wake: Wake,
 }
 
 impl Requests {
     pub async fn run(self, every: Option<Duration>, drain: tokio_util::sync::CancellationToken) {
         let sweep = Sweep {
             queue: QUEUE,
-            wake: Wake::default(),
+            wake: self.wake.clone(),
             every,
             after_error: Duration::from_secs(1),
         };

@@ -59,6 +59,56 @@ pub struct Step {
     /// The newest result, good or bad. Unset before the first. ListSteps leaves out its payload.
     #[prost(message, optional, tag = "10")]
     pub result: ::core::option::Option<StepOutcome>,
+    /// What came into being by its result. Unset of other steps than decisions and batchable ones, and before
+    /// theirs was taken. ListSteps leaves it out.
+    #[prost(message, optional, tag = "11")]
+    pub expanded: ::core::option::Option<Expanded>,
+    /// What it goes on from. Unset if it has saved nothing. ListSteps leaves it out.
+    #[prost(message, optional, tag = "12")]
+    pub checkpoint: ::core::option::Option<SavedCheckpoint>,
+}
+/// What came into being by the result of a decision or batchable step.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Expanded {
+    #[prost(oneof = "expanded::Outcome", tags = "1, 2, 3, 4")]
+    pub outcome: ::core::option::Option<expanded::Outcome>,
+}
+/// Nested message and enum types in `Expanded`.
+pub mod expanded {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Outcome {
+        /// Of a decision: the steps that it chose.
+        #[prost(message, tag = "1")]
+        CreateSteps(super::CreateSteps),
+        /// Of a decision: it chose none.
+        #[prost(message, tag = "2")]
+        NoBranches(super::NoBranches),
+        /// Of a batchable step: so many runs of its worker.
+        #[prost(int32, tag = "3")]
+        BatchCount(i32),
+        /// Of a batchable step: one run of its worker, for nothing.
+        #[prost(message, tag = "4")]
+        NoBatches(super::NoBatches),
+    }
+}
+/// How far a step has come, as its worker has said.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SavedCheckpoint {
+    /// How much is done, by names of the handler's choice.
+    #[prost(btree_map = "string, int64", tag = "1")]
+    pub counters: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        i64,
+    >,
+    /// When it was saved last.
+    #[prost(message, optional, tag = "2")]
+    pub save_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// In which attempt.
+    #[prost(int32, tag = "3")]
+    pub attempt: i32,
+    /// Of all that is kept, encoded.
+    #[prost(int32, tag = "4")]
+    pub size_bytes: i32,
 }
 /// What a step came to, in its newest attempt.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -501,7 +551,7 @@ pub struct ResumeTaskResponse {
     #[prost(message, optional, tag = "1")]
     pub task: ::core::option::Option<Task>,
 }
-/// One transition of the task or of one of its steps.
+/// One transition of the task or of one of its steps, or a pause of the task or its end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchTaskResponse {
     /// Opaque.
@@ -512,7 +562,7 @@ pub struct WatchTaskResponse {
     /// Who made it move: a service and its instance, a worker, or an operator.
     #[prost(string, tag = "3")]
     pub actor: ::prost::alloc::string::String,
-    #[prost(oneof = "watch_task_response::Transition", tags = "4, 5")]
+    #[prost(oneof = "watch_task_response::Transition", tags = "4, 5, 6, 7")]
     pub transition: ::core::option::Option<watch_task_response::Transition>,
 }
 /// Nested message and enum types in `WatchTaskResponse`.
@@ -523,7 +573,25 @@ pub mod watch_task_response {
         Task(super::TaskTransition),
         #[prost(message, tag = "5")]
         Step(super::StepTransition),
+        #[prost(message, tag = "6")]
+        Paused(super::TaskPaused),
+        #[prost(message, tag = "7")]
+        Resumed(super::TaskResumed),
     }
+}
+/// From here on nothing of the task begins. Its state stays as it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskPaused {
+    /// Why. May be empty.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The task goes on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskResumed {
+    /// Why. May be empty.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaskTransition {
@@ -3131,6 +3199,30 @@ pub struct DlqReasonStats {
     #[prost(message, optional, tag = "5")]
     pub mean_time_to_resolve: ::core::option::Option<::prost_types::Duration>,
 }
+/// How one task stands towards the limits of its template, at the moment it was asked for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskHealthReading {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "TaskState", tag = "2")]
+    pub state: i32,
+    /// Unspecified: the task has ended, so nothing of it lasts any more.
+    #[prost(enumeration = "TaskHealth", tag = "3")]
+    pub health: i32,
+    /// Since when: when it passed the limit, or came near it; of a healthy task, when it came where it stands.
+    /// Unset: the task has ended.
+    #[prost(message, optional, tag = "4")]
+    pub since_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Of the limits that count now, the one that it is nearest to, or furthest beyond. Unspecified: none counts.
+    #[prost(enumeration = "LifecycleLimit", tag = "5")]
+    pub limit: i32,
+    /// How long that has lasted. Unset: none counts.
+    #[prost(message, optional, tag = "6")]
+    pub lasted: ::core::option::Option<::prost_types::Duration>,
+    /// How long it may. Unset: none counts.
+    #[prost(message, optional, tag = "7")]
+    pub allowed: ::core::option::Option<::prost_types::Duration>,
+}
 /// An open task that is near a limit of its template, or beyond it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StaleTask {
@@ -3290,7 +3382,8 @@ pub enum LifecycleLimit {
     WaitingForDependencies = 2,
     /// Its stay in `waiting_for_retry`: `max_waiting_for_retry_seconds`.
     WaitingForRetry = 3,
-    /// A step's stay in its queue while no connected worker has its handler: `max_waiting_for_worker_seconds`.
+    /// A step's stay in its queue, or with its limits, while no connected worker has its handler:
+    /// `max_waiting_for_worker_seconds`.
     WaitingForWorker = 4,
     /// Its stay in `blocked_by_failures`: `max_blocked_seconds`.
     Blocked = 5,
@@ -3335,6 +3428,10 @@ pub struct CreateDlqEntryRequest {
     /// Why. 1 byte to 1 KiB.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Names this request, so that it may be repeated: the same id again returns the entry as it is now, whatever
+    /// the task. Make it unique, for example a UUID. At most 128 bytes. Empty: not repeatable.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateDlqEntryResponse {
@@ -3446,6 +3543,16 @@ pub struct ListStaleTasksRequest {
     #[prost(string, tag = "4")]
     pub page_token: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetTaskHealthRequest {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetTaskHealthResponse {
+    #[prost(message, optional, tag = "1")]
+    pub reading: ::core::option::Option<TaskHealthReading>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListStaleTasksResponse {
     #[prost(message, repeated, tag = "1")]
@@ -3551,7 +3658,7 @@ pub mod dlq_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Puts a task among the dead letters by hand.
+        /// Puts a task among the dead letters by hand. The same `request_id` again returns the entry that it made.
         ///
         /// NOT_FOUND: no such task. ALREADY_EXISTS: it has a pending entry; `ErrorInfo.metadata["entry_id"]`
         /// names it.
@@ -3739,6 +3846,31 @@ pub mod dlq_service_client {
                 .insert(GrpcMethod::new("tasker.v1.DlqService", "ListStaleTasks"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says how one task stands towards the limits of its template, now. NOT_FOUND: no such task.
+        pub async fn get_task_health(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetTaskHealthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetTaskHealthResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.v1.DlqService/GetTaskHealth",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tasker.v1.DlqService", "GetTaskHealth"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3754,7 +3886,7 @@ pub mod dlq_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with DlqServiceServer.
     #[async_trait]
     pub trait DlqService: std::marker::Send + std::marker::Sync + 'static {
-        /// Puts a task among the dead letters by hand.
+        /// Puts a task among the dead letters by hand. The same `request_id` again returns the entry that it made.
         ///
         /// NOT_FOUND: no such task. ALREADY_EXISTS: it has a pending entry; `ErrorInfo.metadata["entry_id"]`
         /// names it.
@@ -3819,6 +3951,14 @@ pub mod dlq_service_server {
             request: tonic::Request<super::ListStaleTasksRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListStaleTasksResponse>,
+            tonic::Status,
+        >;
+        /// Says how one task stands towards the limits of its template, now. NOT_FOUND: no such task.
+        async fn get_task_health(
+            &self,
+            request: tonic::Request<super::GetTaskHealthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetTaskHealthResponse>,
             tonic::Status,
         >;
     }
@@ -4205,6 +4345,51 @@ pub mod dlq_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListStaleTasksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.v1.DlqService/GetTaskHealth" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetTaskHealthSvc<T: DlqService>(pub Arc<T>);
+                    impl<
+                        T: DlqService,
+                    > tonic::server::UnaryService<super::GetTaskHealthRequest>
+                    for GetTaskHealthSvc<T> {
+                        type Response = super::GetTaskHealthResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetTaskHealthRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DlqService>::get_task_health(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetTaskHealthSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -6800,7 +6985,8 @@ pub mod template_service_client {
         }
         /// Has no further step begin of tasks made from a template: of one version, or, if none is named, of all,
         /// those that are registered later included. Tasks may still be created, up to the namespace's backlog;
-        /// what runs goes on. What is paused already stays as it is: who paused it first, and why, is kept.
+        /// what runs goes on, and nothing begins after the answer. What is paused already stays as it is: who paused
+        /// it first, and why, is kept.
         ///
         /// NOT_FOUND: no such template or version.
         pub async fn pause_template(
@@ -6907,7 +7093,8 @@ pub mod template_service_server {
         >;
         /// Has no further step begin of tasks made from a template: of one version, or, if none is named, of all,
         /// those that are registered later included. Tasks may still be created, up to the namespace's backlog;
-        /// what runs goes on. What is paused already stays as it is: who paused it first, and why, is kept.
+        /// what runs goes on, and nothing begins after the answer. What is paused already stays as it is: who paused
+        /// it first, and why, is kept.
         ///
         /// NOT_FOUND: no such template or version.
         async fn pause_template(

@@ -81,6 +81,19 @@ pub struct Standing {
     pub health: Health,
 }
 
+impl Standing {
+    /// For how long its health has been what it is.
+    #[must_use]
+    pub fn unchanged_for(&self) -> Duration {
+        let from = match self.health {
+            Health::Healthy => Duration::ZERO,
+            Health::Warning => warned_of(self.allowed),
+            Health::Stale => self.allowed,
+        };
+        self.stay.lasted.saturating_sub(from)
+    }
+}
+
 impl Lifecycle {
     /// When to look at a new task: before that, none of its limits can be near. `None`: it has none.
     #[must_use]

@@ -24,7 +24,7 @@ impl LifeCycle {
             }
             Action::Start { step, worker } => {
                 let session = world.session(worker);
-                world.commit(Relaxed, |database| statements::start(database, step, session));
+                world.commit(Relaxed, |database| statements::start(database, rules, step, session));
             }
             Action::Answer { delivery, worker, outcome, way, twice } => {
                 world.hands.remove(&(delivery, worker));

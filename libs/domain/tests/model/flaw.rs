@@ -25,8 +25,8 @@ pub(crate) enum Flaw {
     ResumesAlone,
     /// Replicas judge what is in use of the limit before they have its lock.
     JudgesBeforeTheLock,
-    /// A step that goes back to its queue leaves its slot.
-    SlotsEndWithTheRelease,
+    /// A limited step that was given back begins from its queue, without a slot.
+    BeginsFromItsQueue,
     /// A slot is given back by the statement that takes its step's result, and not counted.
     SlotsAreGivenBack,
     /// A worker that fails for good keeps its place in the batch.

@@ -113,8 +113,8 @@ fn a_limit_judged_before_its_lock_lets_two_replicas_begin_what_has_room_for_one(
 }
 
 #[test]
-fn a_slot_left_with_a_release_is_another_steps_when_the_first_comes_back() {
-    breaks_a_limit(Flaw::SlotsEndWithTheRelease, promises::LIMITS);
+fn a_step_given_back_that_begins_without_a_slot_finds_another_in_its_place() {
+    breaks_a_limit(Flaw::BeginsFromItsQueue, promises::LIMITS);
 }
 
 #[test]

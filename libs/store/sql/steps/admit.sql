@@ -1,26 +1,33 @@
--- Begins steps that limits held: Enqueue, Start. The caller has locked their limits, and judged what is in
--- use of them. What is paused meanwhile is held by that; what another limit holds waits for that one; what
--- has moved on is forgotten.
-WITH locked AS (
-    SELECT item.*, tasks.template_id, CASE
+-- Begins steps that limits held: Enqueue, Start; or Start, of those that were given back. The caller has locked
+-- their limits, and judged what is in use of them. What is paused meanwhile is held by that; what another
+-- limit holds waits for that one; what has moved on is forgotten.
+WITH stopped AS MATERIALIZED (
+    SELECT paused_templates_now($1) AS templates
+), locked AS (
+    SELECT item.*, tasks.template_id, tasks.watched, steps.state AS before, CASE
         WHEN tasks.paused THEN 'task_paused'
-        WHEN (SELECT true FROM paused_templates_by_id AS paused WHERE paused.template_id = tasks.template_id)
-            THEN 'template_paused'
+        WHEN tasks.template_id = ANY(stopped.templates) THEN 'template_paused'
     END::hold AS hold,
-    task_state_after(tasks.state, 'StepsEnqueued') IS NOT NULL AS may
+    CASE
+        WHEN steps.state = 'enqueued' THEN NOT is_end(tasks.state)
+        ELSE task_state_after(tasks.state, 'StepsEnqueued') IS NOT NULL
+    END AS may
     FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::bigint[])
         AS item (task_id, ordinal, delivery_id, session_id, timeout_ms)
+    CROSS JOIN stopped
     JOIN tasks USING (task_id)
+    JOIN steps USING (task_id, ordinal)
     WHERE tasks.task_id = ANY($1)
-    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
+    ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
 ), moved AS (
     UPDATE steps
-    SET state = step_state_after(step_state_after(steps.state, 'Enqueue'), 'Start'),
+    SET state = step_state_after(coalesce(step_state_after(steps.state, 'Enqueue'), steps.state), 'Start'),
         attempt = attempt + 1, delivery_id = locked.delivery_id
     FROM locked
     WHERE (steps.task_id, steps.ordinal) = (locked.task_id, locked.ordinal)
       AND locked.hold IS NULL AND locked.may
-      AND step_state_after(steps.state, 'Enqueue') IS NOT NULL AND steps.unmet_dependencies = 0
+      AND step_state_after(coalesce(step_state_after(steps.state, 'Enqueue'), steps.state), 'Start') IS NOT NULL
+      AND steps.unmet_dependencies = 0
     RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state, steps.has_checkpoint
 ), leased AS (
     INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
@@ -66,18 +73,23 @@ WITH locked AS (
             WHEN tasks.ready = change.steps THEN task_state_after(tasks.state, 'StepsEnqueued')
             ELSE tasks.state
         END
-    FROM (SELECT task_id, count(*)::integer AS steps FROM moved GROUP BY task_id) AS change
+    FROM (
+        SELECT task_id, count(*)::integer AS steps FROM moved WHERE before = 'pending' GROUP BY task_id
+    ) AS change
     WHERE tasks.task_id = change.task_id
-    RETURNING tasks.task_id, tasks.state, tasks.ready, tasks.watched
+    RETURNING tasks.task_id, tasks.state, tasks.ready
 ), task_history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id, '{StepsEnqueued}', state, $16 FROM counted WHERE ready = 0
 ), step_history AS (
     -- Written before the task's: PostgreSQL runs what nothing refers to from the last to the first.
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)
-    SELECT task_id, ordinal, '{Enqueue,Start}', state, attempt, $16 FROM moved
+    SELECT task_id, ordinal,
+        CASE before WHEN 'pending' THEN '{Enqueue,Start}' ELSE '{Start}' END::step_event[],
+        state, attempt, $16
+    FROM moved
 )
 SELECT task_id AS "task_id!", ordinal AS "ordinal!", delivery_id AS "delivery_id!", name AS "name!",
     attempt AS "attempt!", max_attempts AS "max_attempts!", has_checkpoint AS "has_checkpoint!",
     watched AS "watched!"
-FROM moved JOIN counted USING (task_id)
+FROM moved

@@ -23,6 +23,8 @@ WITH item AS MATERIALIZED (
         ), true))
     ))
     RETURNING msg_id
+), stopped AS MATERIALIZED (
+    SELECT paused_templates_now($2) AS templates WHERE EXISTS (SELECT FROM item WHERE places IS NOT NULL)
 ), judged AS (
     -- Judged under the locks. The delivery is the fence: a worker presumed lost comes with an old one.
     SELECT item.*, tasks.template_id, CASE
@@ -36,12 +38,10 @@ WITH item AS MATERIALIZED (
         WHEN steps.accepted_delivery_id = item.delivery_id THEN 'duplicate'
         ELSE 'lease_lost'
     END AS verdict,
-    CASE WHEN tasks.paused OR (places IS NOT NULL
-            AND (SELECT true FROM paused_templates_by_id AS paused
-                WHERE paused.template_id = tasks.template_id)) THEN NULL
+    CASE WHEN tasks.paused OR tasks.template_id = ANY(stopped.templates) THEN NULL
         ELSE places
     END AS open_places
-    FROM item JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)
+    FROM item LEFT JOIN stopped ON true JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
 ), completed AS (
     UPDATE steps

@@ -13,14 +13,15 @@ WITH deleted AS (
             callable, limit_name, limit_value, limit_values)
     -- Within CASE it is looked up in a hash, and not joined.
     WHERE CASE WHEN message_id IN (SELECT msg_id FROM deleted) THEN true END
+), stopped AS MATERIALIZED (
+    SELECT paused_templates_now($2) AS templates
 ), locked AS (
     SELECT taken.*, tasks.template_id, tasks.priority, CASE
         WHEN tasks.paused THEN 'task_paused'
-        WHEN (SELECT true FROM paused_templates_by_id AS paused WHERE paused.template_id = tasks.template_id)
-            THEN 'template_paused'
+        WHEN tasks.template_id = ANY(stopped.templates) THEN 'template_paused'
         WHEN limit_name IS NOT NULL THEN 'limit'
     END::hold AS hold
-    FROM taken JOIN tasks USING (task_id)
+    FROM stopped CROSS JOIN taken JOIN tasks USING (task_id)
     WHERE task_state_after(tasks.state, 'StepsEnqueued') IS NOT NULL
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
 ), holdable AS (

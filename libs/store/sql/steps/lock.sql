@@ -1,5 +1,9 @@
 -- Locks the steps that results are about to be settled for, with their tasks, and says what judging them
--- takes. Nothing moves. Names each step once.
+-- takes. Nothing moves. Names each step once. What is judged may begin others: the lock of pauses comes
+-- before those of tasks.
+WITH stopped AS MATERIALIZED (
+    SELECT paused_templates_now($2) AS templates
+)
 SELECT item.position AS "position!", tasks.template_id AS "template_id!", steps.name AS "name!",
     coalesce(steps.declared, steps.ordinal) AS "declared!",
     steps.attempt AS "attempt!", steps.max_attempts AS "max_attempts!",
@@ -13,7 +17,8 @@ SELECT item.position AS "position!", tasks.template_id AS "template_id!", steps.
     END AS "held!",
     -- Of a result that was queued: it is stored already.
     result.content_type, result.data, result.metadata, result.error_type, result.error_message
-FROM unnest($1::bigint[], $2::uuid[], $3::integer[], $4::uuid[]) WITH ORDINALITY
+FROM stopped
+CROSS JOIN unnest($1::bigint[], $2::uuid[], $3::integer[], $4::uuid[]) WITH ORDINALITY
     AS item (message_id, task_id, ordinal, delivery_id, position)
 JOIN tasks USING (task_id)
 JOIN steps USING (task_id, ordinal)

@@ -7,15 +7,16 @@ WITH taken AS (
         AS item (message_id, task_id, ordinal, delivery_id, session_id, timeout_ms, callable, traceparent)
     -- Within CASE it is looked up in a hash, and not joined.
     WHERE CASE WHEN message_id IN (SELECT pgmq.delete($1::text, $2::bigint[])) THEN true END
+), stopped AS MATERIALIZED (
+    SELECT paused_templates_now($3) AS templates
 ), locked AS (
     -- The task is locked though it does not move: what happened to it is numbered in the order of commits.
     -- Its steps are not joined here: through the task, each would be looked for among all of them.
     SELECT taken.*, tasks.watched, tasks.template_id, tasks.priority, CASE
         WHEN tasks.paused THEN 'task_paused'
-        WHEN (SELECT true FROM paused_templates_by_id AS paused WHERE paused.template_id = tasks.template_id)
-            THEN 'template_paused'
+        WHEN tasks.template_id = ANY(stopped.templates) THEN 'template_paused'
     END::hold AS hold
-    FROM taken JOIN tasks USING (task_id)
+    FROM stopped CROSS JOIN taken JOIN tasks USING (task_id)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks
 ), holdable AS (
     -- A twin of a message may name a step that has moved on: held, it would be sent once more.

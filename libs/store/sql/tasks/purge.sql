@@ -19,6 +19,8 @@ WITH mark AS MATERIALIZED (
     DELETE FROM step_batches WHERE task_id = ANY(ARRAY(SELECT task_id FROM due))
 ), expansions AS (
     DELETE FROM step_expansions WHERE task_id = ANY(ARRAY(SELECT task_id FROM due))
+), ended_pauses AS (
+    DELETE FROM pauses WHERE task_id = ANY(ARRAY(SELECT task_id FROM due))
 ), marked AS (
     UPDATE purged_results SET ended_at = last.ended_at, task_id = last.task_id
     FROM (SELECT ended_at, task_id FROM due ORDER BY ended_at DESC, task_id DESC LIMIT 1) AS last

@@ -42,6 +42,26 @@ pub struct StepOutcome {
     pub result: Result<Payload, (String, String, bool)>,
 }
 
+/// What a step has said beside its result.
+#[derive(Debug, Clone, Default)]
+pub struct StepSaid {
+    /// What came into being by its result, as the contract encodes it.
+    pub expansion: Option<Vec<u8>>,
+    /// What it goes on from.
+    pub checkpoint: Option<Saved>,
+}
+
+/// A checkpoint as it is kept.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// `tasker.v1.Checkpoint`, encoded.
+    pub checkpoint: Vec<u8>,
+    /// In which attempt it was saved.
+    pub attempt: i32,
+    /// When.
+    pub saved_at: DateTime<Utc>,
+}
+
 /// Which steps of a task to read.
 enum Which<'a> {
     Named(&'a str),
@@ -55,6 +75,31 @@ impl Store {
     /// The database is not available.
     pub async fn step(&self, task: TaskId, name: &str) -> Result<Option<StepRow>, StoreError> {
         Ok(self.read_steps(task, Which::Named(name)).await?.pop())
+    }
+
+    /// What a step has said beside its result.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn step_said(&self, task: TaskId, step: Ordinal) -> Result<StepSaid, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT (
+                    SELECT said FROM step_expansions WHERE (task_id, ordinal) = ($1, $2) AND taken
+                ) AS said,
+                checkpoint AS "checkpoint?", saved.attempt AS "attempt?", saved_at AS "saved_at?"
+            FROM (SELECT) AS one LEFT JOIN step_checkpoints AS saved ON (task_id, ordinal) = ($1, $2)"#,
+            task.0,
+            step.0
+        )
+        .fetch_one(&self.relaxed)
+        .await?;
+        let checkpoint = match (row.checkpoint, row.attempt, row.saved_at) {
+            (Some(checkpoint), Some(attempt), Some(saved_at)) => {
+                Some(Saved { checkpoint, attempt, saved_at })
+            }
+            _ => None,
+        };
+        Ok(StepSaid { expansion: row.said, checkpoint })
     }
 
     /// The steps of a task from a place on, in dependency order, without the data of results.

@@ -95,7 +95,8 @@ async fn a_pause_holds_only_what_could_begin() {
         for state in StepState::ALL {
             let step = bench.a_step(verb, state).await;
             let task = TaskId(step.held.task_id);
-            assert_eq!(bench.store.pause_task(task, &by).await.unwrap(), Some(false));
+            let stood = bench.store.pause_task(task, &by).await.unwrap().unwrap();
+            assert!(!stood.ended, "{state} + {verb:?}");
             // Perhaps a twin of a message that has had its effect: held, the step would be sent once more.
             verb.apply(&bench, &step).await;
             assert_eq!(

@@ -17,14 +17,18 @@ const TEMPLATES: &str =
         yaml, step_count, root_count)
     SELECT gen_random_uuid(), 'plans', 'template ' || n, '1.0.0', '', '', '', 1, 1
     FROM generate_series(1, 10000) AS n";
+const ONE_TASK: &str =
+    "INSERT INTO tasks (task_id, template_id, namespace, priority, state, total, ready)
+    SELECT gen_random_uuid(), template_id, 'plans', 0, 'enqueuing_steps', 1, 1 FROM templates LIMIT 1";
 const GRANTS: &str =
     "INSERT INTO limit_grants (namespace, limit_name, limit_value, task_id, ordinal, attempt,
         granted_at, counts_until)
     SELECT 'plans', 'limit', '', gen_random_uuid(), 0, 1, now(), now() + n * interval '1 s'
     FROM generate_series(-5000, 5000) AS n";
 
-const PAUSABLE: [&str; 5] =
-    ["steps/enqueue", "steps/start", "steps/complete", "steps/admit", "held_steps/let_go"];
+/// What begins steps: it asks `paused_templates_now`.
+const BEGINNING: [&str; 5] =
+    ["steps/enqueue", "steps/start", "steps/complete", "steps/admit", "steps/lock"];
 
 /// A database in which these have run.
 async fn with(statements: &[&str]) -> TestDatabase {
@@ -76,10 +80,35 @@ async fn looks_up(database: &TestDatabase, statement: &str, table: &str, columns
 #[tokio::test]
 async fn whether_a_template_is_paused_is_looked_up_however_many_are() {
     for database in [with(&[]).await, with(&[TEMPLATES, PAUSES]).await] {
-        for statement in PAUSABLE {
-            looks_up(&database, statement, "pauses", &["namespace", "name"]).await;
-            looks_up(&database, statement, "templates", &["template_id"]).await;
+        let statement = "held_steps/let_go";
+        looks_up(&database, statement, "pauses", &["namespace", "name"]).await;
+        looks_up(&database, statement, "templates", &["template_id"]).await;
+        let mut connection = connection(&database).await;
+        for statement in BEGINNING {
+            let plan = Statement::named(statement).plan(&mut connection).await;
+            assert!(plan.to_string().contains("paused_templates_now("), "{statement}: {plan:#}");
+            assert_eq!(reads(&plan, "pauses"), [Value::Null; 0], "{statement} asks by itself, too");
         }
+        // What it reads, by the counters of its transaction.
+        sqlx::raw_sql(AssertSqlSafe(ONE_TASK)).execute(&mut *connection).await.unwrap();
+        let mut one = connection.begin().await.unwrap();
+        let asked: i32 = sqlx::query_scalar(
+            "SELECT cardinality(paused_templates_now(ARRAY(SELECT task_id FROM tasks)))",
+        )
+        .fetch_one(&mut *one)
+        .await
+        .unwrap();
+        let read: i64 = sqlx::query_scalar(
+            "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint
+            FROM pg_stat_xact_user_tables WHERE relname IN ('pauses', 'templates')",
+        )
+        .fetch_one(&mut *one)
+        .await
+        .unwrap();
+        let paused: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM pauses").fetch_one(&mut *one).await.unwrap();
+        assert_eq!(i64::from(asked), paused.min(1));
+        assert!(read <= 5, "{read} rows are read for one task");
     }
 }
 

@@ -25,16 +25,23 @@ fn line(event: &WatchTaskResponse) -> String {
         Some(Transition::Task(task)) => {
             let reason = (!task.reason.is_empty()).then(|| format!("  {}", task.reason));
             let state = names::task_state(task.state());
-            ("task".to_owned(), state, &task.event, reason.unwrap_or_default())
+            ("task".to_owned(), state, task.event.as_str(), reason.unwrap_or_default())
         }
         Some(Transition::Step(step)) => {
             let attempt = (step.attempt > 0).then(|| format!("  attempt {}", step.attempt));
             let reason = (!step.reason.is_empty()).then(|| format!("  {}", step.reason));
             let more = attempt.into_iter().chain(reason).collect();
-            (format!("step {}", step.step_name), names::step_state(step.state()), &step.event, more)
+            (
+                format!("step {}", step.step_name),
+                names::step_state(step.state()),
+                step.event.as_str(),
+                more,
+            )
         }
+        Some(Transition::Paused(paused)) => stopped_or_gone_on("paused", &paused.reason),
+        Some(Transition::Resumed(resumed)) => stopped_or_gone_on("resumed", &resumed.reason),
         // Of a newer mesh.
-        None => ("something".to_owned(), String::new(), &event.actor, String::new()),
+        None => ("something".to_owned(), String::new(), event.actor.as_str(), String::new()),
     };
     names::printable(&format!(
         "{time:<27}  {what:<24}  {state:<31}  {name}{more}  by {}",
@@ -42,9 +49,15 @@ fn line(event: &WatchTaskResponse) -> String {
     ))
 }
 
+/// Its state stays as it is.
+fn stopped_or_gone_on<'a>(what: &'a str, reason: &str) -> (String, String, &'a str, String) {
+    let reason = if reason.is_empty() { String::new() } else { format!("  {reason}") };
+    ("task".to_owned(), String::new(), what, reason)
+}
+
 #[cfg(test)]
 mod tests {
-    use tasker_client::v1::{StepState, StepTransition};
+    use tasker_client::v1::{StepState, StepTransition, TaskPaused};
 
     use super::*;
 
@@ -67,6 +80,21 @@ mod tests {
         assert_eq!(
             said,
             "step take_payment error Fail attempt 2 card_declined by result-processor@host"
+        );
+    }
+
+    #[test]
+    fn a_line_says_who_paused_the_task_and_why() {
+        let paused = TaskPaused { reason: "wrong amount".to_owned() };
+        let event = WatchTaskResponse {
+            actor: "operator:alice".to_owned(),
+            transition: Some(Transition::Paused(paused)),
+            ..WatchTaskResponse::default()
+        };
+        assert!(
+            line(&event).ends_with("paused  wrong amount  by operator:alice"),
+            "{}",
+            line(&event)
         );
     }
 }

@@ -105,3 +105,30 @@ impl From<v1::StaleTask> for StaleTask {
         }
     }
 }
+
+/// See `TaskHealthReading`.
+#[derive(Serialize)]
+pub(crate) struct TaskHealthReading {
+    task_id: String,
+    state: String,
+    health: String,
+    since_time: Option<String>,
+    limit: Option<String>,
+    lasted: Option<String>,
+    allowed: Option<String>,
+}
+
+impl From<v1::TaskHealthReading> for TaskHealthReading {
+    fn from(reading: v1::TaskHealthReading) -> Self {
+        let limited = reading.limit() != v1::LifecycleLimit::Unspecified;
+        Self {
+            state: names::task_state(reading.state()),
+            health: names::health(reading.health()),
+            since_time: names::time(reading.since_time.as_ref()),
+            limit: limited.then(|| names::limit(reading.limit())),
+            lasted: names::duration(reading.lasted.as_ref()),
+            allowed: names::duration(reading.allowed.as_ref()),
+            task_id: reading.task_id,
+        }
+    }
+}

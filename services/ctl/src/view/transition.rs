@@ -20,6 +20,8 @@ pub(crate) struct Event {
 enum Transition {
     Task { state: String, event: String, reason: String },
     Step { step_name: String, state: String, event: String, attempt: i32, reason: String },
+    Paused { reason: String },
+    Resumed { reason: String },
 }
 
 impl From<v1::WatchTaskResponse> for Event {
@@ -44,6 +46,12 @@ impl From<v1::watch_task_response::Transition> for Transition {
                 attempt: step.attempt,
                 reason: step.reason,
             },
+            v1::watch_task_response::Transition::Paused(paused) => {
+                Self::Paused { reason: paused.reason }
+            }
+            v1::watch_task_response::Transition::Resumed(resumed) => {
+                Self::Resumed { reason: resumed.reason }
+            }
         }
     }
 }

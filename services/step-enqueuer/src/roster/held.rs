@@ -75,7 +75,7 @@ impl Roster {
         if let Some(member) = inner.members.get_mut(&session) {
             let gone: Vec<Holding> =
                 deliveries.into_iter().filter_map(|delivery| member.let_go(delivery)).collect();
-            gone.iter().filter_map(Holding::limited_in).for_each(|it| inner.limited_ended(it));
+            gone.iter().for_each(|holding| inner.ended(holding));
         }
         drop(inner);
         self.claim.wake();
@@ -91,20 +91,20 @@ impl Roster {
     /// Takes off a worker what it has lost, and tells it to stop.
     pub fn cancel(&self, lost: impl IntoIterator<Item = Uuid>, reason: &str) {
         let mut inner = self.lock();
-        let mut limited: Vec<String> = Vec::new();
+        let mut gone = Vec::new();
         for delivery in lost {
             for member in inner.members.values_mut() {
                 if let Some(holding) = member.let_go(delivery) {
-                    limited.extend(holding.limited_in().map(str::to_owned));
                     let delivery_tokens = vec![holding.token()];
                     member.send(Message::Cancel(Cancel {
                         delivery_tokens,
                         reason: reason.to_owned(),
                     }));
+                    gone.push(holding);
                 }
             }
         }
-        limited.iter().for_each(|namespace| inner.limited_ended(namespace));
+        gone.iter().for_each(|holding| inner.ended(holding));
         drop(inner);
         self.claim.wake();
     }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tasker_domain::Rank;
+use tasker_domain::{Ordinal, Rank};
 
-use super::{Inner, Roster};
+use super::{Holding, Inner, Roster};
 
 impl Roster {
     /// Notes that limits may let steps begin that they hold for these callables, and for all that are known
@@ -29,12 +29,17 @@ impl Roster {
     /// Notes that steps have ended of which it is not known here whether they had limits.
     pub fn may_have_ended(&self) {
         let mut inner = self.lock();
-        let namespaces: Vec<String> = inner.limited.keys().cloned().collect();
-        namespaces.iter().for_each(|namespace| inner.limited_ended(namespace));
+        inner.any_ended();
+        let some = !inner.ended.is_empty();
         drop(inner);
-        if !namespaces.is_empty() {
+        if some {
             self.claim.wake();
         }
+    }
+
+    /// Whether limits may hold steps that this replica was not told of since the last time it asked.
+    pub fn take_unsure(&self) -> bool {
+        std::mem::take(&mut self.lock().unsure)
     }
 
     /// Of these callables, those of which limits may hold steps.
@@ -72,8 +77,25 @@ impl Roster {
 }
 
 impl Inner {
+    /// A delivery is no longer at its worker.
+    pub(super) fn ended(&mut self, holding: &Holding) {
+        let Some(task) = &holding.task else { return self.any_ended() };
+        match task.template.step(Ordinal(holding.held.ordinal)) {
+            Some(step) if step.limits.is_empty() => {}
+            Some(step) => self.limited_ended(&step.queue),
+            // The worker of a batch.
+            None => self.any_ended(),
+        }
+    }
+
+    /// A step has ended of which it is not known whether it had limits.
+    fn any_ended(&mut self) {
+        let namespaces: Vec<String> = self.limited.keys().cloned().collect();
+        namespaces.iter().for_each(|namespace| self.limited_ended(namespace));
+    }
+
     /// A step with limits has ended: others may begin, here and elsewhere.
-    pub(super) fn limited_ended(&mut self, namespace: &str) {
+    fn limited_ended(&mut self, namespace: &str) {
         self.ended.insert(namespace.to_owned());
         self.note_limited(namespace);
     }

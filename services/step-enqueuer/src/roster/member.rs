@@ -7,7 +7,7 @@ use std::{
 };
 
 use tasker_api::v1::{WorkResponse, work_response::Message};
-use tasker_domain::{Ordinal, SessionId};
+use tasker_domain::SessionId;
 use tasker_store::Held;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -104,12 +104,6 @@ impl Member {
 }
 
 impl Holding {
-    /// The namespace of a step that limits count.
-    pub fn limited_in(&self) -> Option<&str> {
-        let step = self.task.as_ref()?.template.step(Ordinal(self.held.ordinal))?;
-        (!step.limits.is_empty()).then_some(step.queue.as_str())
-    }
-
     pub fn unacknowledged_since(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= ACKNOWLEDGE
     }

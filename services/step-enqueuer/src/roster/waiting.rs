@@ -58,6 +58,8 @@ impl Roster {
 
     /// Notes that steps may wait anywhere: an announcement may have got lost.
     pub fn wait_everywhere(&self) {
+        self.lock().unsure = true;
+        self.claim.wake();
         let namespaces = self.namespaces();
         namespaces.iter().for_each(|namespace| self.wait_in(namespace, Rank::FIRST));
     }

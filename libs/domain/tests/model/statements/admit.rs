@@ -4,7 +4,7 @@ use tasker_domain::{StepEvent, StepState, TaskEvent};
 
 use super::Rules;
 use crate::{
-    database::{Database, Hold, Session},
+    database::{Database, Hold, Session, Step},
     flaw::Flaw,
 };
 
@@ -13,14 +13,11 @@ pub(crate) fn has_room(database: &Database, rules: &Rules) -> bool {
     rules.limit.is_some_and(|most| in_use(database, rules) < most)
 }
 
-/// How many slots are in use: of attempts that run, or that were given back before they began.
+/// How many slots are in use: of attempts that run.
 fn in_use(database: &Database, rules: &Rules) -> usize {
     match rules.flaw {
         Some(Flaw::SlotsAreGivenBack) => count(database, |_, _| true),
-        Some(Flaw::SlotsEndWithTheRelease) => {
-            count(database, |step, granted| is_in_use(database, step, granted, false))
-        }
-        _ => count(database, |step, granted| is_in_use(database, step, granted, true)),
+        _ => count(database, |step, granted| is_in_use(database, step, granted)),
     }
 }
 
@@ -29,15 +26,12 @@ fn count(database: &Database, is_in_use: impl Fn(usize, u8) -> bool) -> usize {
     used.map(|(_, times)| usize::from(*times)).sum()
 }
 
-fn is_in_use(database: &Database, step: usize, granted: u8, released_too: bool) -> bool {
-    database.steps[step].as_ref().is_some_and(|row| match row.state {
-        StepState::InProgress => row.attempt == granted,
-        StepState::Enqueued => released_too && row.attempt + 1 == granted,
-        _ => false,
-    })
+fn is_in_use(database: &Database, step: usize, granted: u8) -> bool {
+    let runs = |row: &Step| row.state == StepState::InProgress && row.attempt == granted;
+    database.steps[step].as_ref().is_some_and(runs)
 }
 
-/// Begins a step that the limit held. What has moved on is forgotten.
+/// Begins a step that the limit held, perhaps once more. What has moved on is forgotten.
 pub(crate) fn admit(
     database: &mut Database,
     rules: &Rules,
@@ -54,11 +48,18 @@ pub(crate) fn admit(
     }
     database.held.remove(&step);
     let unlocked = database.steps[step].as_ref().is_some_and(|row| row.unmet_dependencies == 0);
-    let task = database.task.after(TaskEvent::StepsEnqueued);
-    if !unlocked || task.is_err() || !database.allows(step, &[StepEvent::Enqueue]) {
+    let fresh = database.allows(step, &[StepEvent::Enqueue]);
+    let given_back = database.allows(step, &[StepEvent::Start]);
+    let task = match fresh {
+        true => database.task.after(TaskEvent::StepsEnqueued).is_ok(),
+        false => !database.task.is_end(),
+    };
+    if !unlocked || !task || !(fresh || given_back) {
         return;
     }
-    database.move_step(step, StepEvent::Enqueue);
+    if fresh {
+        database.move_step(step, StepEvent::Enqueue);
+    }
     database.begin(step, session);
     let attempt = database.steps[step].as_ref().map_or(0, |row| row.attempt);
     if rules.flaw == Some(Flaw::SlotsAreGivenBack) {
@@ -66,6 +67,9 @@ pub(crate) fn admit(
     } else {
         // One of an attempt with the same number before the step was reset is outdated.
         database.grants.insert((step, attempt), 1);
+    }
+    if !fresh {
+        return;
     }
     database.counts.ready -= 1;
     database.counts.in_flight += 1;
