@@ -82,6 +82,12 @@ async fn larger_priorities_go_first_then_older_tasks_whoever_has_begun(mesh: &Me
     until_waiting(mesh, 2).await;
 
     session.report(success(&delivery.delivery_token, "1")).await;
+    let ledger = mesh.ledger().await;
+    let count = "SELECT count(*) FROM steps WHERE state = 'enqueued' AND name = 'second'";
+    until("what has begun waits, too", PATIENCE, async || {
+        (ledger.number(count).await == 1).then_some(())
+    })
+    .await;
     let mut order = Vec::new();
     for _ in 0..8 {
         order.push(run(&mut session).await);

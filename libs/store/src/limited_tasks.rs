@@ -130,6 +130,8 @@ impl Store {
                   AND moved.occurred_at >= search.created_at - interval '1 hour'
             ) AS waits
             WHERE tasks.task_id = ANY($1) AND NOT is_end(tasks.state) AND NOT tasks.paused
+              AND (SELECT true FROM paused_templates_by_id AS paused
+                WHERE paused.template_id = tasks.template_id) IS NULL
               -- What a limit holds could begin at no worker either.
               AND CASE WHEN held.task_id IS NULL THEN steps.state = 'enqueued'
                 ELSE held.limit_name IS NOT NULL END

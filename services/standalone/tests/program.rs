@@ -142,8 +142,11 @@ fn an_orderly_stop_warns_of_nothing() {
     assert_eq!(mesh.ended(), Some(0));
     let log = fs::read_to_string(&log).unwrap();
     assert!(log.contains("is connected"), "{log}");
-    let loud =
-        |line: &&str| line.contains(r#""level":"WARN""#) || line.contains(r#""level":"ERROR""#);
+    let loud = |line: &&str| {
+        (line.contains(r#""level":"WARN""#) || line.contains(r#""level":"ERROR""#))
+            // Of the beginning: another mesh may be on this machine.
+            && !line.contains("something else listens")
+    };
     let loud: Vec<&str> = log.lines().filter(loud).collect();
     assert!(loud.is_empty(), "{loud:#?}");
 }

@@ -19,7 +19,8 @@ WITH taken AS (
         limit_name, limit_value, limit_values
     FROM locked
     ON CONFLICT (task_id, ordinal) DO UPDATE
-    SET hold = EXCLUDED.hold, held_at = EXCLUDED.held_at, limit_name = EXCLUDED.limit_name,
+    -- A twin of what is held already: that has waited since.
+    SET hold = EXCLUDED.hold, limit_name = EXCLUDED.limit_name,
         limit_value = EXCLUDED.limit_value, limit_values = EXCLUDED.limit_values
     RETURNING held_steps.task_id
 )

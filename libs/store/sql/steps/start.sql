@@ -28,7 +28,8 @@ WITH taken AS (
     SELECT task_id, ordinal, hold, template_id, $11, priority, callable, traceparent
     FROM holdable
     ON CONFLICT (task_id, ordinal) DO UPDATE
-    SET hold = EXCLUDED.hold, held_at = EXCLUDED.held_at, limit_name = NULL, limit_value = NULL,
+    -- A twin of what is held already: that has waited since.
+    SET hold = EXCLUDED.hold, limit_name = NULL, limit_value = NULL,
         limit_values = NULL
 ), moved AS (
     UPDATE steps

@@ -75,7 +75,7 @@ async fn the_database_guards_every_transition() {
                 Some(expected) => {
                     assert_eq!(reached, expected, "{state} + {verb:?}");
                     let events: Vec<_> =
-                        verb.events().iter().map(|event| format!("{event:?}")).collect();
+                        verb.events(state).iter().map(|event| format!("{event:?}")).collect();
                     assert_eq!(remembered, Some((events, expected)), "{state} + {verb:?}");
                 }
                 None => {

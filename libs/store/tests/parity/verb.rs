@@ -81,9 +81,12 @@ impl Verb {
         Self::ResolveManually,
     ];
 
-    pub(crate) fn events(self) -> &'static [StepEvent] {
+    /// What it passes, from this state.
+    pub(crate) fn events(self, from: StepState) -> &'static [StepEvent] {
         use StepEvent as On;
         match self {
+            // Given back, and held anew.
+            Self::Admit if from == StepState::Enqueued => &[On::Start],
             Self::Enqueue => &[On::Enqueue],
             Self::EnqueueToWorker | Self::StartAfterParent | Self::Admit => {
                 &[On::Enqueue, On::Start]
@@ -134,7 +137,7 @@ impl Verb {
         if self == Self::Cancel && state == StepState::Error {
             return None;
         }
-        self.events().iter().try_fold(state, |state, event| state.after(*event).ok())
+        self.events(state).iter().try_fold(state, |state, event| state.after(*event).ok())
     }
 
     /// Whether the step's result is in the queue already.
