@@ -135,16 +135,12 @@ impl Claims {
             let template = database.store.template(TemplateId(step.template_id)).await;
             let template = match template {
                 Ok(template) => template,
-                Err(error) if error.is_unavailable() => {
+                Err(error) => {
                     roster.unreserve(seat);
+                    let Err(error) = self.park(namespace, &step, error).await else { continue };
                     placed.iter().for_each(|(_, seat)| roster.unreserve(*seat));
                     self.deliveries.failed(&error, &matches);
                     return Err(error);
-                }
-                Err(error) => {
-                    roster.unreserve(seat);
-                    self.park(namespace, &step, &error).await?;
-                    continue;
                 }
             };
             if admit::has_limits(&template, step.declared()) {
@@ -211,14 +207,16 @@ impl Claims {
                 }
                 Err(error) => {
                     self.deliveries.failed(&error, &matches);
-                    if error.is_unavailable() {
+                    let parked = match &batch[..] {
+                        [item] => self.park(namespace, &item.waiting, error).await,
+                        // Not taken apart above: the database is away.
+                        _ => Err(error),
+                    };
+                    if let Err(error) = parked {
                         for (_, matches) in &rest {
                             self.deliveries.failed(&error, matches);
                         }
                         return Err(error);
-                    }
-                    for item in &batch {
-                        self.park(namespace, &item.waiting, &error).await?;
                     }
                 }
             }
@@ -226,12 +224,19 @@ impl Claims {
         Ok(())
     }
 
+    /// Puts a message aside that nothing can be done with, so that the rest goes on.
+    ///
+    /// # Errors
+    /// The database is away: then the message is as good as it was.
     async fn park(
         &self,
         namespace: &str,
         step: &WaitingStep,
-        error: &StoreError,
+        error: StoreError,
     ) -> Result<(), StoreError> {
+        if error.is_unavailable() {
+            return Err(error);
+        }
         let queue = format!("worker_{namespace}_queue");
         self.deliveries.database.store.park(&queue, step.message_id, &error.to_string()).await
     }
