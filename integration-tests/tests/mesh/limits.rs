@@ -478,6 +478,56 @@ async fn what_a_killed_replica_and_a_lost_worker_had_of_a_limit_is_free_again() 
     ledger.nothing_is_left().await;
 }
 
+/// Waits until step-enqueuer has forgotten what no limit counts any more.
+async fn until_purged(ledger: &Ledger) {
+    let nobodys = "INSERT INTO limit_grants (namespace, limit_name, limit_value, task_id, ordinal,
+            attempt, granted_at, counts_until)
+        SELECT 'limits', 'nobodys', '', gen_random_uuid(), 0, 1, now(), now() + interval '1 second'";
+    ledger.change(nobodys).await;
+    until("what nothing counts is forgotten", PATIENCE, async || {
+        let left = "SELECT count(*) FROM limit_grants WHERE limit_name = 'nobodys'";
+        (ledger.number(left).await == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_counts_in_its_own_time_what_templates_with_other_numbers_have_begun() {
+    // So what nothing counts is looked for every 4 s.
+    let mesh = Mesh::setup().with("step_enqueuer.session_ttl", "1s").start().await;
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let numbers = [
+        ("without_rate", "max_concurrent: 100"),
+        ("short", "rate: {count: 100, per_seconds: 1}"),
+        ("long", "rate: {count: 2, per_seconds: 12}"),
+    ];
+    for (name, numbers) in numbers {
+        let yaml = format!(
+            "{{namespace: limits, name: {name}, version: 1.0.0, steps: [
+                {{name: only, handler: {{callable: gated}}, limits: [{{name: shared, {numbers}}}]}}]}}"
+        );
+        client.register_template(&yaml).await.unwrap();
+    }
+    let gate = Gate::new(100);
+    let worker = mesh.worker(&["limits"], &gate.handlers());
+    for name in ["without_rate", "short"] {
+        completes(&client, &submit(&client, name, json!({"who": "all"})).await).await;
+    }
+    until_purged(&ledger).await;
+    let shared = "SELECT count(*) FROM limit_grants WHERE limit_name = 'shared'";
+    assert_eq!(ledger.number(shared).await, 2, "the long rate still counts them");
+    let held = submit(&client, "long", json!({"who": "all"})).await;
+    // To its own number, which does not count what the long one holds.
+    completes(&client, &submit(&client, "short", json!({"who": "all"})).await).await;
+    completes(&client, &held).await;
+    worker.stop().await;
+    let too_soon = "WITH begun AS (SELECT * FROM limit_grants JOIN task_search USING (task_id))
+        SELECT count(*) FROM begun AS long WHERE name = 'long' AND 2 <= (
+            SELECT count(*) FROM begun AS other WHERE other.task_id <> long.task_id
+              AND other.granted_at BETWEEN long.granted_at - interval '12 seconds' AND long.granted_at)";
+    assert_eq!(ledger.number(too_soon).await, 0);
+}
+
 async fn until_held(ledger: &Ledger, steps: i64) {
     until("the steps are held", PATIENCE, async || {
         (ledger.number("SELECT count(*) FROM held_steps").await == steps).then_some(())

@@ -1,6 +1,9 @@
 //! The templates: registered once, never changed, kept at hand.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use tasker_domain::{Ordinal, Template, TemplateId, expand, template};
@@ -81,6 +84,7 @@ impl Store {
         let first: BTreeSet<Ordinal> =
             expand::first_steps(template).iter().map(|birth| birth.ordinal).collect();
         let plain = expand::plain_steps(template);
+        let windows = rate_windows(template);
         let mut tx = self.durable.begin().await?;
         let namespaces: BTreeSet<&str> = std::iter::once(template.namespace.as_str())
             .chain(template.steps.iter().map(|step| step.queue.as_str()))
@@ -132,7 +136,10 @@ impl Store {
             &edges().map(|(_, child)| child).collect::<Vec<_>>(),
             &template.ordinals().map(|(ordinal, _)| plain.contains(&ordinal)).collect::<Vec<_>>(),
             &template.ordinals().map(|(ordinal, _)| first.contains(&ordinal)).collect::<Vec<_>>(),
-            &template.steps.iter().map(|step| step.kind.expands()).collect::<Vec<_>>()
+            &template.steps.iter().map(|step| step.kind.expands()).collect::<Vec<_>>(),
+            &windows.keys().map(|(namespace, _)| (*namespace).to_owned()).collect::<Vec<_>>(),
+            &windows.keys().map(|(_, limit)| (*limit).to_owned()).collect::<Vec<_>>(),
+            &windows.values().copied().collect::<Vec<_>>()
         )
         .fetch_one(&mut *tx)
         .await?;
@@ -268,6 +275,21 @@ impl Store {
         self.templates.insert(id, template.clone()).await;
         Ok(template)
     }
+}
+
+/// The longest time of the rates of each limit, in ms: by the namespace whose workers run the steps, and the
+/// limit's name.
+fn rate_windows(template: &Template) -> BTreeMap<(&str, &str), i64> {
+    let mut windows = BTreeMap::new();
+    for step in &template.steps {
+        for limit in &step.limits {
+            let Some(rate) = limit.rate else { continue };
+            let per = i64::try_from(rate.per().as_millis()).expect("a day at most");
+            let longest = windows.entry((step.queue.as_str(), limit.name.as_str())).or_default();
+            *longest = per.max(*longest);
+        }
+    }
+    windows
 }
 
 struct Row {

@@ -62,7 +62,10 @@ WITH stopped AS MATERIALIZED (
     INSERT INTO limit_grants (namespace, limit_name, limit_value, task_id, ordinal, attempt,
         granted_at, counts_until)
     SELECT $10, taken.name, taken.value, task_id, ordinal, moved.attempt,
-        clock_timestamp(), clock_timestamp() + taken.per_ms * interval '1 ms'
+        -- As long as the rate of any template counts it, whatever the step's own does.
+        clock_timestamp(), clock_timestamp() + greatest(taken.per_ms, (
+            SELECT per_ms FROM rate_windows WHERE (namespace, limit_name) = ($10, taken.name)
+        )) * interval '1 ms'
     FROM unnest($11::uuid[], $12::integer[], $13::text[], $14::text[], $15::bigint[])
         AS taken (task_id, ordinal, name, value, per_ms)
     JOIN moved USING (task_id, ordinal)
