@@ -35,6 +35,7 @@ in_both_shapes![
     a_decision_of_a_task_that_was_given_up_brings_its_steps_into_a_task_that_goes_on,
     a_plan_is_completed_by_hand_with_its_batches,
     what_cannot_come_into_being_is_refused_and_leaves_nothing_behind,
+    a_step_that_stands_or_has_ended_with_its_task_says_so_whatever_it_is_completed_with,
     a_decision_or_plan_is_not_resolved_and_told_what_to_do_instead,
 ];
 
@@ -278,17 +279,59 @@ async fn what_cannot_come_into_being_is_refused_and_leaves_nothing_behind(mesh: 
         assert_eq!(step.state(), StepState::Error);
     }
 
-    // A step that neither decides nor plans says nothing of the kind; and what is decided stands.
+    // What is decided stands.
     complete(&client, &decision, "decide", create(&["left"])).await.unwrap();
     ends(&client, &decision, TaskState::Complete).await;
     let ended = complete(&client, &decision, "decide", create(&["right"])).await.unwrap_err();
     assert_eq!((ended.code(), ended.reason()), (Code::FailedPrecondition, Some("TASK_ENDED")));
-    let refused = complete(&client, &decision, "left", create(&["join"])).await.unwrap_err();
-    assert_eq!(refused.reason(), Some("OUTCOME_UNEXPECTED"));
     assert_eq!(names(&client, &decision).await, ["decide", "left", "join"]);
     worker.stop().await;
     ledger.histories_hold().await;
     ledger.nothing_is_left().await;
+}
+
+async fn a_step_that_stands_or_has_ended_with_its_task_says_so_whatever_it_is_completed_with(
+    mesh: &Mesh,
+) {
+    let client = mesh.client();
+    let decision = submit(&client, DECISION, &json!("left")).await;
+    let plan = submit(&client, PLAN, &json!(0)).await;
+    complete(&client, &decision, "decide", create(&["left"])).await.unwrap();
+    complete(&client, &plan, "plan", batches(&[json!(1)])).await.unwrap();
+    let ledger = mesh.ledger().await;
+    let refused = async |reason| {
+        let before = ledger.row_counts().await;
+        let wrong = json_of(&json!(1));
+        let said = create(&["left"]);
+        let tries = [
+            client.complete_step(&decision, "decide", json_of(&json!({})), &finn()).await,
+            client.complete_step_with(&decision, "decide", wrong, said, &finn()).await,
+            complete(&client, &decision, "decide", create(&["ghost"])).await,
+            client.complete_step(&plan, "plan", json_of(&json!({})), &finn()).await,
+            complete(&client, &plan, "plan", create(&["work"])).await,
+        ];
+        for tried in tries {
+            let refused = tried.unwrap_err();
+            assert_eq!(
+                (refused.code(), refused.reason()),
+                (Code::FailedPrecondition, Some(reason))
+            );
+        }
+        assert_eq!(ledger.row_counts().await, before);
+    };
+    refused("STEP_STANDS").await;
+    // Where the step allows it, what is said decides: it neither decides nor plans.
+    let unexpected = complete(&client, &decision, "left", create(&["join"])).await.unwrap_err();
+    assert_eq!(
+        (unexpected.code(), unexpected.reason()),
+        (Code::InvalidArgument, Some("OUTCOME_UNEXPECTED"))
+    );
+    for task_id in [&decision, &plan] {
+        client.cancel_task(task_id, &finn()).await.unwrap();
+    }
+    refused("TASK_ENDED").await;
+    let ended = complete(&client, &decision, "left", create(&["join"])).await.unwrap_err();
+    assert_eq!(ended.reason(), Some("TASK_ENDED"));
 }
 
 async fn a_decision_or_plan_is_not_resolved_and_told_what_to_do_instead(mesh: &Mesh) {

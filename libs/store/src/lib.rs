@@ -64,7 +64,9 @@ pub use steps::{
     queue_result::ToQueue,
     read::{Saved, StepOutcome, StepRow, StepSaid},
     release::ToRelease,
-    repair::{Outcome, Refusal, Remedy, Repairable, Repaired, SettledByHand, ToRepair},
+    repair::{
+        Fitness, Outcome, Refusal, Remedy, Repairable, Repaired, SettledByHand, ToRepair, Unfit,
+    },
     retry::Retried,
     settle::{Locked, Settlement, ToLock},
     start::{Started, ToStart},

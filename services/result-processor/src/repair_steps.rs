@@ -3,8 +3,7 @@
 use tasker_domain::{TaskId, expand::Limits, template::Delivery};
 use tasker_stack::gather::Stage;
 use tasker_store::{
-    Announcement, DomainEvent, Outcome, Refusal, Remedy, Repaired, SettledByHand, StoreError,
-    ToExpand, ToRepair,
+    Announcement, DomainEvent, Outcome, Remedy, Repaired, SettledByHand, StoreError, ToRepair,
 };
 use uuid::Uuid;
 
@@ -57,38 +56,21 @@ impl Stage for RepairSteps {
 }
 
 impl RepairSteps {
-    /// One transaction. An item that says what cannot be is refused before anything is moved.
+    /// One transaction.
     async fn repair(&self, items: &[ToRepair]) -> Result<(Repaired, Vec<Event>), StoreError> {
         let store = &self.outlets.database.store;
         let tasks: Vec<Uuid> = items.iter().map(|item| item.task_id.0).collect();
         let mut settlement = store.begin_repairs(&tasks).await?;
         let judged = by_hand::judge(store, &mut settlement, items, &self.limits).await?;
-        let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(items.len());
-        let (mut accepted, mut expansions) = (Vec::new(), Vec::<ToExpand>::new());
-        for (item, judged) in items.iter().zip(judged) {
-            outcomes.push(match judged {
-                Ok(expansion) => {
-                    accepted.push(item.clone());
-                    expansions.extend(expansion);
-                    None
-                }
-                Err(why) => Some(Outcome::Refused(Refusal::Unexpandable(why))),
-            });
-        }
-        let mut repaired = store.repair_steps(&mut settlement, &accepted, &expansions).await?;
+        let mut repaired = store.repair_steps(&mut settlement, items, judged).await?;
         let mut events = Vec::new();
         for settled in std::mem::take(&mut repaired.settled) {
-            events.extend(self.events(&settled, &accepted[settled.place].remedy).await?);
+            events.extend(self.events(&settled, &items[settled.place].remedy).await?);
         }
         let durable = events.iter().filter(|(_, way)| way.is_durable());
         let durable: Vec<&DomainEvent> = durable.map(|(event, _)| event).collect();
         settlement.publish(&durable).await?;
         settlement.commit().await?;
-        let mut done = repaired.outcomes.into_iter();
-        let outcome = |refused: Option<Outcome>| {
-            refused.or_else(|| done.next()).unwrap_or(Outcome::Refused(Refusal::NoTask))
-        };
-        repaired.outcomes = outcomes.into_iter().map(outcome).collect();
         Ok((repaired, events))
     }
 

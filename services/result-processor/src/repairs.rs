@@ -6,7 +6,7 @@ use tasker_api::{Invalid, expansion, field, status, time, v1};
 use tasker_domain::{StepState, TaskId, TaskState};
 use tasker_stack::gather::{Gather, Refused};
 use tasker_stage::{Database, purged, refused, store_error};
-use tasker_store::{Outcome, Payload, Refusal, Remedy, StoreError, TaskFilter, ToRepair};
+use tasker_store::{Outcome, Payload, Refusal, Remedy, StoreError, TaskFilter, ToRepair, Unfit};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
@@ -271,8 +271,8 @@ fn refused_for(refusal: Refusal, task: TaskId, step: &str) -> Status {
         Refusal::NoStep => status::not_found("step", &format!("{task}/{step}")),
         Refusal::Purged => purged(task),
         Refusal::Undecided(step) => undecided(step),
-        Refusal::Unexpandable(why) => {
-            Invalid::field("expansion", why.to_string()).because(why.error_type()).into()
+        Refusal::Unfit(Unfit { field, error_type, message }) => {
+            Invalid::field(field, message).because(error_type).into()
         }
         Refusal::TaskStands(state) => {
             let message = format!("task {task} has ended: it is {state}");

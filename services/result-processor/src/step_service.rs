@@ -16,14 +16,13 @@ use tasker_api::{
 };
 use tasker_domain::{Ordinal, StepState, TaskId, Template, TemplateId};
 use tasker_stage::{Database, store_error, wire};
-use tasker_store::{Payload, Readiness, Remedy, StepOutcome, StepRow, StoreError};
+use tasker_store::{Readiness, Remedy, StepOutcome, StepRow, StoreError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::{
     explain::Explainer,
-    judge::{Judgement, judge},
     limits,
     repairs::{self, Many, Repairs, Wanted},
     said,
@@ -224,26 +223,8 @@ impl Steps {
         let (Some(task), Some(name), Some(wanted), Some(by)) = (task, name, wanted, by) else {
             return Err(invalid.into());
         };
-        if let Remedy::Complete(result) = &wanted.remedy {
-            self.fits(task, &name, result).await?;
-        }
         self.repairs.step(task, name.clone(), wanted, by).await?;
         self.step(task, &name).await
-    }
-
-    /// Whether an operator's result is what the template asks of a worker's.
-    async fn fits(&self, task: TaskId, name: &str, result: &Payload) -> Result<(), Status> {
-        let template = self.template_of(task).await?;
-        // The worker of a batch has a name of its own.
-        let row = self.database.store.step(task, name).await;
-        let row = row.map_err(|error| self.failed(&error))?;
-        let declared = row.and_then(|row| template.step(row.declared));
-        match declared.map(|step| judge(step, result)) {
-            Some(Judgement::Fail { error_type, message }) => {
-                Err(Invalid::field("result", message).because(error_type).into())
-            }
-            Some(Judgement::Complete) | None => Ok(()),
-        }
     }
 
     async fn template_of(&self, task: TaskId) -> Result<Arc<Template>, Status> {

@@ -5871,10 +5871,10 @@ pub mod step_service_client {
         /// Completes a step with a result of the operator's: its dependants run with it. If it is at a worker, that
         /// is told to stop, and its late result is refused. The step publishes its events as if its worker had said so.
         ///
+        /// NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too. Otherwise
         /// INVALID_ARGUMENT, reason `RESULT_SCHEMA_VIOLATION` or `EVENT_SCHEMA_VIOLATION`: the result is not what the
         /// template asks for; reason `OUTCOME_MISSING`, `OUTCOME_UNEXPECTED`, `UNREACHABLE_STEP`, `TOO_MANY_STEPS`,
-        /// `DECISIONS_TOO_DEEP` or `TOO_MANY_BATCHES`: `expansion` is not what such a step may say. NOT_FOUND,
-        /// FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too.
+        /// `DECISIONS_TOO_DEEP` or `TOO_MANY_BATCHES`: `expansion` is not what such a step may say.
         pub async fn complete_step(
             &mut self,
             request: impl tonic::IntoRequest<super::CompleteStepRequest>,
@@ -6040,10 +6040,10 @@ pub mod step_service_server {
         /// Completes a step with a result of the operator's: its dependants run with it. If it is at a worker, that
         /// is told to stop, and its late result is refused. The step publishes its events as if its worker had said so.
         ///
+        /// NOT_FOUND, FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too. Otherwise
         /// INVALID_ARGUMENT, reason `RESULT_SCHEMA_VIOLATION` or `EVENT_SCHEMA_VIOLATION`: the result is not what the
         /// template asks for; reason `OUTCOME_MISSING`, `OUTCOME_UNEXPECTED`, `UNREACHABLE_STEP`, `TOO_MANY_STEPS`,
-        /// `DECISIONS_TOO_DEEP` or `TOO_MANY_BATCHES`: `expansion` is not what such a step may say. NOT_FOUND,
-        /// FAILED_PRECONDITION: as in ResolveStep; a step that is resolved already stands, too.
+        /// `DECISIONS_TOO_DEEP` or `TOO_MANY_BATCHES`: `expansion` is not what such a step may say.
         async fn complete_step(
             &self,
             request: tonic::Request<super::CompleteStepRequest>,

@@ -1,7 +1,8 @@
 -- Repairs steps by hand: ResetForRetry, ResolveManually, CompleteManually. An item names a step of its task,
 -- or none: then all that have failed. If the task has failed, what its end has cancelled is reopened, and has
 -- the attempts that are left; what was cut off in its last attempt has failed. What decides or plans is settled
--- only by an item that says what comes into being by it, which the caller then writes.
+-- only by an item that says what comes into being by it, which the caller then writes. What the caller has found
+-- unfit is refused for that only where nothing else speaks against it.
 -- The caller holds the tasks, names each once, and has them go on. Returns what became of each item, and
 -- the steps that moved, with the deliveries that workers have lost.
 WITH item AS MATERIALIZED (
@@ -14,13 +15,13 @@ WITH item AS MATERIALIZED (
         SELECT FROM task_details WHERE task_details.task_id = item.task_id AND task_details.content_type = ''
     ) AS purged
     FROM unnest($1::uuid[], $2::text[], $3::text[]::step_event[], $4::text[], $5::bytea[], $6::jsonb[],
-        $7::text[], $8::text[], $9::boolean[])
-        AS item (task_id, name, event, content_type, data, metadata, actor, reason, says)
+        $7::text[], $8::text[], $9::boolean[], $10::boolean[])
+        AS item (task_id, name, event, content_type, data, metadata, actor, reason, says, unfit)
     JOIN tasks USING (task_id)
 ), step AS MATERIALIZED (
     -- Without the item's data, which would be as often in memory as the task has steps.
     SELECT item.task_id, task_state, item.name AS asked, event, actor, reason, goes_on, purged,
-        undecided, ordinal, steps.name, steps.state AS before, attempt, delivery_id, chosen, path,
+        unfit, undecided, ordinal, steps.name, steps.state AS before, attempt, delivery_id, chosen, path,
         CASE cardinality(path)
             WHEN 1 THEN step_state_after(steps.state, path[1])
             WHEN 2 THEN step_state_after(step_state_after(steps.state, path[1]), path[2])
@@ -67,6 +68,7 @@ WITH item AS MATERIALIZED (
         WHEN purged THEN 'purged'
         WHEN asked IS NOT NULL AND finds IS NOT TRUE THEN 'no_step'
         WHEN bool_or(chosen AND state IS NULL) OVER (PARTITION BY task_id) THEN 'step_stands'
+        WHEN unfit THEN 'unfit'
         WHEN bool_or(undecided) OVER (PARTITION BY task_id) THEN 'undecided'
         WHEN finds OR (reopens AND event = 'ResetForRetry') THEN 'repaired'
         ELSE 'nothing_failed'

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use serde_json::Value;
 use sqlx::{Postgres, Transaction};
-use tasker_domain::{
-    Ordinal, StepEvent, StepState, TaskId, TaskState, TemplateId, expand::Unexpandable,
-};
+use tasker_domain::{Ordinal, StepEvent, StepState, TaskId, TaskState, TemplateId};
 use uuid::Uuid;
 
 use crate::{
@@ -63,8 +61,8 @@ pub enum Refusal {
     StepStands(StepState),
     /// The step of this name decides or plans what comes into being, and nobody has said what does.
     Undecided(String),
-    /// What was said of that cannot be.
-    Unexpandable(Unexpandable),
+    /// What the operator says cannot be taken.
+    Unfit(Unfit),
     /// There is no such step.
     NoStep,
     /// The task has ended in this state.
@@ -74,6 +72,20 @@ pub enum Refusal {
     /// There is no such task.
     NoTask,
 }
+
+/// Why what an operator says of a step cannot be taken: its template asks for something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// Of the request.
+    pub field: &'static str,
+    /// For programs.
+    pub error_type: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// What an operator's remedy comes to by its template: what comes into being by it, if anything does.
+pub type Fitness = Result<Option<ToExpand>, Unfit>;
 
 /// A step that is about to be repaired.
 #[derive(Debug, Clone)]
@@ -191,7 +203,7 @@ impl Store {
 
     /// Repairs steps of tasks that are held, brings into being what the operators' results say, unlocks what
     /// waited for steps that are settled, and has their tasks go on: also those that had failed. Each task at
-    /// most once a batch.
+    /// most once a batch. `judged`: what each item comes to.
     ///
     /// # Errors
     /// The transaction has failed.
@@ -199,18 +211,18 @@ impl Store {
         &self,
         settlement: &mut Settlement,
         items: &[ToRepair],
-        expansions: &[ToExpand],
+        judged: Vec<Fitness>,
     ) -> Result<Repaired, StoreError> {
         let tx = &mut settlement.transaction;
         let mut repaired = Repaired {
             outcomes: vec![Outcome::Refused(Refusal::NoTask); items.len()],
             ..Repaired::default()
         };
-        let mut touched = repair(tx, items, expansions, &mut repaired).await?;
-        let tasks: HashSet<Uuid> =
-            touched.tasks.iter().map(|place| items[*place].task_id.0).collect();
-        let expansions = expansions.iter().filter(|item| tasks.contains(&item.task_id));
-        let expansions: Vec<ToExpand> = expansions.cloned().collect();
+        let mut touched = repair(tx, items, &judged, &mut repaired).await?;
+        let done: HashSet<usize> = touched.tasks.iter().copied().collect();
+        let of_done = judged.into_iter().enumerate().filter(|(place, _)| done.contains(place));
+        let expansions: Vec<ToExpand> =
+            of_done.filter_map(|(_, judged)| judged.ok().flatten()).collect();
         repaired.ready = expand(tx, &expansions, false).await?;
         repaired.settled = settled(tx, items, &touched.settled).await?;
         unlock(tx, &mut touched).await?;
@@ -304,7 +316,7 @@ impl Settlement {
 async fn repair(
     tx: &mut Transaction<'static, Postgres>,
     items: &[ToRepair],
-    expansions: &[ToExpand],
+    judged: &[Fitness],
     repaired: &mut Repaired,
 ) -> Result<Touched, StoreError> {
     let column = |field: fn(&ToRepair) -> Option<&str>| items.iter().map(field).collect();
@@ -321,8 +333,8 @@ async fn repair(
         results().map(|result| result.and_then(Payload::metadata_column)).collect();
     let actors: Vec<String> = items.iter().map(|item| item.actor.clone()).collect();
     let reasons: Vec<Option<&str>> = column(|item| said(&item.reason));
-    let expanded: HashSet<Uuid> = expansions.iter().map(|item| item.task_id).collect();
-    let says: Vec<bool> = task_ids.iter().map(|task| expanded.contains(task)).collect();
+    let says: Vec<bool> = judged.iter().map(|judged| matches!(judged, Ok(Some(_)))).collect();
+    let unfit: Vec<bool> = judged.iter().map(Result::is_err).collect();
     let rows = sqlx::query_file!(
         "sql/steps/repair.sql",
         &task_ids,
@@ -333,7 +345,8 @@ async fn repair(
         &metadata as &[Option<Value>],
         &actors,
         &reasons as &[Option<&str>],
-        &says
+        &says,
+        &unfit
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -362,6 +375,11 @@ async fn repair(
             ("nothing_failed", ..) => repaired.outcomes[place] = Outcome::NothingFailed,
             ("no_step", ..) => repaired.outcomes[place] = Outcome::Refused(Refusal::NoStep),
             ("purged", ..) => repaired.outcomes[place] = Outcome::Refused(Refusal::Purged),
+            ("unfit", ..) => {
+                if let Err(unfit) = &judged[place] {
+                    repaired.outcomes[place] = Outcome::Refused(Refusal::Unfit(unfit.clone()));
+                }
+            }
             ("undecided", _, Some(name)) => {
                 repaired.outcomes[place] = Outcome::Refused(Refusal::Undecided(name));
             }

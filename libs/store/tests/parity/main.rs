@@ -150,7 +150,7 @@ async fn a_step_cut_off_in_its_last_attempt_has_failed_when_its_task_comes_back_
             reason: String::new(),
         };
         let mut settlement = bench.store.begin_repairs(&[repair.task_id.0]).await.unwrap();
-        bench.store.repair_steps(&mut settlement, &[repair], &[]).await.unwrap();
+        bench.store.repair_steps(&mut settlement, &[repair], vec![Ok(None)]).await.unwrap();
         settlement.commit().await.unwrap();
         let reached = remembered.1;
         assert_eq!(bench.look(&child).await, (reached, Some(remembered)), "reset {step:?}");

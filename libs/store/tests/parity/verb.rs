@@ -375,7 +375,7 @@ fn to_repair(step: &AStep, name: &str, remedy: Remedy) -> ToRepair {
 
 async fn repair(bench: &Bench, item: ToRepair) -> Result<(), StoreError> {
     let mut settlement = bench.store.begin_repairs(&[item.task_id.0]).await?;
-    bench.store.repair_steps(&mut settlement, &[item], &[]).await?;
+    bench.store.repair_steps(&mut settlement, &[item], vec![Ok(None)]).await?;
     settlement.commit().await
 }
 

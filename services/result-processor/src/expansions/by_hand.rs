@@ -1,4 +1,4 @@
-//! What comes into being by results that operators give.
+//! Whether results that operators give are what their templates ask for, and what comes into being by them.
 
 use std::collections::HashMap;
 
@@ -8,39 +8,43 @@ use tasker_domain::{
 };
 use tasker_stage::said;
 use tasker_store::{
-    Remedy, Repairable, Settlement, Standing, Store, StoreError, ToExpand, ToRepair,
+    Fitness, Remedy, Repairable, Settlement, Standing, Store, StoreError, ToExpand, ToRepair, Unfit,
 };
 use uuid::Uuid;
 
 use super::{existing_in, new_step};
+use crate::judge::{self, Judgement};
 
-/// What an operator's result brings into being; None of a step that neither decides nor plans. Or why it
-/// cannot be taken as what it says.
-pub type Judged = Result<Option<ToExpand>, Unexpandable>;
-
-/// Judges what operators' results say, of steps of tasks that are held: as if workers had said so. In the
-/// order of the items. Of a step that is not there nothing is wrong here.
+/// Judges what operators say, of steps of tasks that are held: as if workers had said so. In the order of the
+/// items. Of a step that is not there nothing is wrong here.
 pub async fn judge(
     store: &Store,
     settlement: &mut Settlement,
     items: &[ToRepair],
     limits: &Limits,
-) -> Result<Vec<Judged>, StoreError> {
-    let named = |(place, item): (usize, &ToRepair)| match (&item.remedy, &item.step) {
-        (Remedy::Complete(_), Some(name)) => Some((place, (item.task_id.0, name.clone()))),
-        _ => None,
-    };
-    let (places, steps): (Vec<usize>, Vec<(Uuid, String)>) =
-        items.iter().enumerate().filter_map(named).unzip();
-    let mut judged: Vec<Judged> = items.iter().map(|_| Ok(None)).collect();
+) -> Result<Vec<Fitness>, StoreError> {
+    let (mut results, mut steps) = (Vec::new(), Vec::new());
+    for (place, item) in items.iter().enumerate() {
+        if let (Remedy::Complete(result), Some(name)) = (&item.remedy, &item.step) {
+            results.push((place, result));
+            steps.push((item.task_id.0, name.clone()));
+        }
+    }
+    let mut judged: Vec<Fitness> = items.iter().map(|_| Ok(None)).collect();
     if steps.is_empty() {
         return Ok(judged);
     }
     let mut completed = Vec::with_capacity(steps.len());
-    for (place, step) in places.into_iter().zip(settlement.repairable(&steps).await?) {
+    for ((place, result), step) in results.into_iter().zip(settlement.repairable(&steps).await?) {
         let Some(step) = step else { continue };
         let template = store.template(step.template_id).await?;
-        completed.push((place, step, template));
+        let declared = template.step(step.declared);
+        match declared.map(|step| judge::judge(step, result)) {
+            Some(Judgement::Fail { error_type, message }) => {
+                judged[place] = Err(Unfit { field: "result", error_type, message });
+            }
+            Some(Judgement::Complete) | None => completed.push((place, step, template)),
+        }
     }
     let expands = |template: &Template, step: &Repairable| {
         template.step(step.declared).is_some_and(|step| step.kind.expands())
@@ -54,7 +58,7 @@ pub async fn judge(
         let said = item.said.as_deref().map(said::read).transpose()?;
         if !expands(&template, &step) {
             if let Some((said, _)) = said {
-                judged[place] = Err(said.unexpected());
+                judged[place] = Err(unfit(&said.unexpected()));
             }
             continue;
         }
@@ -62,7 +66,7 @@ pub async fn judge(
         let (expansion, mut cursors) = said.unzip();
         let births =
             existing_in(&template, &standing)?.expand(step.declared, expansion.as_ref(), limits);
-        judged[place] = births.map(|births| {
+        judged[place] = births.map_err(|why| unfit(&why)).map(|births| {
             let cursors = cursors.get_or_insert_default();
             Some(ToExpand {
                 task_id: item.task_id.0,
@@ -74,4 +78,8 @@ pub async fn judge(
         });
     }
     Ok(judged)
+}
+
+fn unfit(why: &Unexpandable) -> Unfit {
+    Unfit { field: "expansion", error_type: why.error_type(), message: why.to_string() }
 }
