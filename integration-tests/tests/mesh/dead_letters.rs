@@ -364,6 +364,14 @@ async fn a_request_for_an_entry_that_is_repeated_is_given_the_entry_that_it_made
     let again = client.create_dlq_entry(request).await.unwrap();
     assert_eq!((&again.entry_id, again.status()), (&entry.entry_id, DlqStatus::ManuallyResolved));
     assert_eq!(entries(&client, of_task(&task)).await.len(), 1);
+    // An id names one request: for another task it is none of it.
+    let another = submit(&client, TWO_STEPS, "two_steps", 0).await;
+    let request = CreateDlqEntryRequest { request_id: "odd-1".to_owned(), ..by_hand(&another) };
+    let error = client.create_dlq_entry(request).await.unwrap_err();
+    assert_eq!((error.code(), error.reason()), (Code::AlreadyExists, Some("REQUEST_ID_USED")));
+    let about = &error.failure().unwrap().metadata;
+    assert_eq!((&about["entry_id"], &about["task_id"]), (&entry.entry_id, &task));
+    assert!(entries(&client, of_task(&another)).await.is_empty());
     let long = CreateDlqEntryRequest { request_id: "x".repeat(129), ..by_hand(&task) };
     let error = client.create_dlq_entry(long).await.unwrap_err();
     assert_eq!(error.violations()[0].field, "request_id");

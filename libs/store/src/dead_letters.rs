@@ -91,6 +91,19 @@ pub struct DeadLetterUpdate {
     pub resolver: String,
 }
 
+/// What came of putting a task among the dead letters by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreatedByHand {
+    /// The entry that this request has made, now or before.
+    Entry(DeadLetterId),
+    /// Nothing was done: the request has made this entry before, of this other task.
+    MadeOfAnother(DeadLetterId, TaskId),
+    /// Nothing was done: the task has this entry, which nobody has resolved.
+    Pending(DeadLetterId),
+    /// There is no such task.
+    NoTask,
+}
+
 /// What came of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Updated {
@@ -116,6 +129,9 @@ pub struct DeadLetterCounts {
     /// How long it took to resolve one, in the mean.
     pub mean_time_to_resolve: Option<Duration>,
 }
+
+/// How often a task is put among the dead letters while others resolve what was in the way.
+const TRIES: u32 = 10;
 
 /// The most points that age gives, one for each hour.
 const MAX_AGE_POINTS: i32 = 240;
@@ -166,7 +182,7 @@ impl Store {
     }
 
     /// Puts a task among the dead letters by hand. The same request again, if it has an id, is given the entry
-    /// that it has made, whatever the task. `None`: the task has a pending entry, or does not exist.
+    /// that it has made.
     ///
     /// # Errors
     /// Nothing was done.
@@ -176,26 +192,54 @@ impl Store {
         detail: &str,
         actor: &str,
         request_id: &str,
-    ) -> Result<Option<DeadLetterId>, StoreError> {
-        let created = sqlx::query_file_scalar!(
-            "sql/task_dead_letters/create_by_hand.sql",
-            task.0,
-            detail,
-            actor,
-            request_id
-        )
-        .fetch_optional(&self.durable)
-        .await?;
-        if created.is_some() || request_id.is_empty() {
-            return Ok(created.map(DeadLetterId));
+    ) -> Result<CreatedByHand, StoreError> {
+        for _ in 0..TRIES {
+            let created = sqlx::query_file_scalar!(
+                "sql/task_dead_letters/create_by_hand.sql",
+                task.0,
+                detail,
+                actor,
+                request_id
+            )
+            .fetch_optional(&self.durable)
+            .await?;
+            if let Some(entry) = created {
+                return Ok(CreatedByHand::Entry(DeadLetterId(entry)));
+            }
+            if let Some(reason) = self.why_none_was_made(task, request_id).await? {
+                return Ok(reason);
+            }
+            // What was in its way is gone.
         }
-        let made = sqlx::query_scalar!(
-            "SELECT entry_id FROM task_dead_letters WHERE request_id = $1",
+        Err(StoreError::Conflict { constraint: "a_task_has_one_pending_dead_letter".to_owned() })
+    }
+
+    /// Why no entry was made by hand a moment ago. `None`: nothing speaks against it any more.
+    async fn why_none_was_made(
+        &self,
+        task: TaskId,
+        request_id: &str,
+    ) -> Result<Option<CreatedByHand>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT made.entry_id AS "made?", made.task_id AS "made_of?", pending.entry_id AS "pending?",
+                tasks.task_id AS "task?"
+            FROM (VALUES ($1::uuid, nullif($2, ''))) AS asked (task_id, request_id)
+            LEFT JOIN tasks USING (task_id)
+            LEFT JOIN task_dead_letters AS made ON made.request_id = asked.request_id
+            LEFT JOIN task_dead_letters AS pending
+                ON pending.task_id = asked.task_id AND pending.status = 'pending'"#,
+            task.0,
             request_id
         )
-        .fetch_optional(&self.durable)
+        .fetch_one(&self.durable)
         .await?;
-        Ok(made.map(DeadLetterId))
+        let made = row.made.map(DeadLetterId).zip(row.made_of.map(TaskId));
+        Ok(match (made, row.pending) {
+            (Some((entry, of)), _) if of == task => Some(CreatedByHand::Entry(entry)),
+            (Some((entry, of)), _) => Some(CreatedByHand::MadeOfAnother(entry, of)),
+            (None, Some(entry)) => Some(CreatedByHand::Pending(DeadLetterId(entry))),
+            (None, None) => row.task.is_none().then_some(CreatedByHand::NoTask),
+        })
     }
 
     /// Notes what somebody has found out about an entry.
@@ -257,23 +301,6 @@ impl Store {
         query.push(", snapshot").push(TABLES).push(" AND entry_id = ").push_bind(entry.0);
         let row = query.build().fetch_optional(&self.relaxed).await?;
         row.map(|row| Ok((dead_letter(&row)?, row.try_get("snapshot")?))).transpose()
-    }
-
-    /// The entry of a task that nobody has resolved.
-    ///
-    /// # Errors
-    /// The database is not available.
-    pub async fn pending_dead_letter(
-        &self,
-        task: TaskId,
-    ) -> Result<Option<DeadLetterId>, StoreError> {
-        let entry = sqlx::query_scalar!(
-            "SELECT entry_id FROM task_dead_letters WHERE task_id = $1 AND status = 'pending'",
-            task.0
-        )
-        .fetch_optional(&self.relaxed)
-        .await?;
-        Ok(entry.map(DeadLetterId))
     }
 
     /// Entries, newest first, older than `before`.

@@ -32,8 +32,8 @@ mod worker_sessions;
 pub use announce::{Announcement, CHANNEL};
 pub use batches::{Batch, Waiting, WorkerResults};
 pub use dead_letters::{
-    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterUpdate, NewDeadLetter, QueuePlace,
-    Updated,
+    CreatedByHand, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterUpdate, NewDeadLetter,
+    QueuePlace, Updated,
 };
 pub use deliveries::Content;
 pub use domain_events::{AnnouncedEvents, DomainEvent, EventError, EventPayload, TemplateOfEvent};

@@ -15,8 +15,8 @@ use tasker_api::{
 use tasker_domain::{DeadLetterId, TaskId, template::lifecycle::Health};
 use tasker_stage::store_error;
 use tasker_store::{
-    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterUpdate, QueuePlace, StoreError,
-    TaskRow, Updated,
+    CreatedByHand, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterUpdate, QueuePlace,
+    StoreError, TaskRow, Updated,
 };
 use tonic::{Code, Request, Response, Status};
 
@@ -53,12 +53,11 @@ impl DlqService for DeadLetters {
         let store = &self.standings.database.store;
         let created =
             store.create_dead_letter_by_hand(task_id, &by.reason, &by.actor, &request_id).await;
-        let Some(entry) = created.map_err(|error| self.failed(&error))? else {
-            let pending = store.pending_dead_letter(task_id).await;
-            return Err(match pending.map_err(|error| self.failed(&error))? {
-                Some(entry) => is_pending(task_id, entry),
-                None => status::not_found("task", &task_id.to_string()),
-            });
+        let entry = match created.map_err(|error| self.failed(&error))? {
+            CreatedByHand::Entry(entry) => entry,
+            CreatedByHand::MadeOfAnother(entry, task) => return Err(is_of_another(entry, task)),
+            CreatedByHand::Pending(entry) => return Err(is_pending(task_id, entry)),
+            CreatedByHand::NoTask => return Err(status::not_found("task", &task_id.to_string())),
         };
         let entry = Some(self.entry(entry).await?);
         Ok(Response::new(CreateDlqEntryResponse { entry }))
@@ -273,6 +272,15 @@ fn is_pending(task: TaskId, entry: DeadLetterId) -> Status {
         "DLQ_ENTRY_PENDING",
         [("entry_id", entry.to_string())],
         format!("task {task} is among the dead letters: entry {entry} is pending"),
+    )
+}
+
+fn is_of_another(entry: DeadLetterId, task: TaskId) -> Status {
+    status::with_reason(
+        Code::AlreadyExists,
+        "REQUEST_ID_USED",
+        [("entry_id", entry.to_string()), ("task_id", task.to_string())],
+        format!("the request with this id has made entry {entry} of task {task}: give another id"),
     )
 }
 

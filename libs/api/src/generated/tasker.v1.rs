@@ -3428,8 +3428,8 @@ pub struct CreateDlqEntryRequest {
     /// Why. 1 byte to 1 KiB.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
-    /// Names this request, so that it may be repeated: the same id again returns the entry as it is now, whatever
-    /// the task. Make it unique, for example a UUID. At most 128 bytes. Empty: not repeatable.
+    /// Names this request, so that it may be repeated: the same id again, for the same task, returns the entry as
+    /// it is now. Make it unique, for example a UUID. At most 128 bytes. Empty: not repeatable.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
 }
@@ -3660,8 +3660,9 @@ pub mod dlq_service_client {
         }
         /// Puts a task among the dead letters by hand. The same `request_id` again returns the entry that it made.
         ///
-        /// NOT_FOUND: no such task. ALREADY_EXISTS: it has a pending entry; `ErrorInfo.metadata["entry_id"]`
-        /// names it.
+        /// NOT_FOUND: no such task. ALREADY_EXISTS, reason `DLQ_ENTRY_PENDING`: it has a pending entry; reason
+        /// `REQUEST_ID_USED`: a request with this id has made an entry of another task.
+        /// `ErrorInfo.metadata["entry_id"]` names the entry.
         pub async fn create_dlq_entry(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateDlqEntryRequest>,
@@ -3888,8 +3889,9 @@ pub mod dlq_service_server {
     pub trait DlqService: std::marker::Send + std::marker::Sync + 'static {
         /// Puts a task among the dead letters by hand. The same `request_id` again returns the entry that it made.
         ///
-        /// NOT_FOUND: no such task. ALREADY_EXISTS: it has a pending entry; `ErrorInfo.metadata["entry_id"]`
-        /// names it.
+        /// NOT_FOUND: no such task. ALREADY_EXISTS, reason `DLQ_ENTRY_PENDING`: it has a pending entry; reason
+        /// `REQUEST_ID_USED`: a request with this id has made an entry of another task.
+        /// `ErrorInfo.metadata["entry_id"]` names the entry.
         async fn create_dlq_entry(
             &self,
             request: tonic::Request<super::CreateDlqEntryRequest>,
