@@ -13,7 +13,7 @@ use tasker_client::{
     },
 };
 use tasker_integration_tests::{Mesh, Service, until};
-use tasker_worker::{HandlerError, Registry, StepContext};
+use tasker_worker::{Batches, HandlerError, Registry, StepContext};
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 in_both_shapes![
     a_step_tells_its_end_once_with_all_that_belongs_to_it,
     an_attempt_that_is_tried_again_tells_nothing,
+    a_step_that_fails_without_its_workers_word_tells_so,
     an_event_that_its_result_does_not_fit_is_not_published_and_the_step_fails,
     a_subscriber_hears_what_its_pattern_names_and_no_more,
     a_result_that_is_too_large_for_an_announcement_reaches_subscribers_whole,
@@ -121,6 +122,74 @@ async fn an_attempt_that_is_tried_again_tells_nothing(mesh: &Mesh) {
         .collect();
     told.sort();
     assert_eq!(told, [("it.ended", "3".to_owned()), ("it.failed", "2".to_owned())]);
+}
+
+async fn a_step_that_fails_without_its_workers_word_tells_so(mesh: &Mesh) {
+    let client = mesh.client();
+    let mut heard = pin!(client.subscribe_events("unheard", "").await.unwrap());
+    let mut handlers = Registry::new();
+    handlers.register_fn("hang", |_| async {
+        tokio::time::sleep(PATIENCE).await;
+        Ok(())
+    });
+    handlers.register_fn("plan", |_| async { Ok(Batches::of([1, 2, 3])) });
+    handlers.register_fn("work", |_| async {
+        Err::<(), _>(HandlerError::permanent("bad_row", "it cannot be read"))
+    });
+    let events = "publishes_events: [{name: it.failed, condition: failure, delivery: broadcast},
+        {name: it.is_done}, {name: it.ended, condition: always}]";
+    let late = format!(
+        "{{namespace: unheard, name: late, version: 1.0.0, steps: [
+            {{name: late, handler: {{callable: hang}}, timeout_seconds: 1, retry: {{retryable: false}}, {events}}}]}}"
+    );
+    let fast = format!(
+        "{{namespace: unheard, name: fast, version: 1.0.0, steps: [
+            {{name: plan, type: batchable, handler: {{callable: plan}},
+              batch_config: {{parallelism: 1, failure_strategy: fail_fast}}}},
+            {{name: work, type: batch_worker, handler: {{callable: work}}, dependencies: [plan],
+              retry: {{retryable: false}}, {events}}}]}}"
+    );
+    let mut tasks = Vec::new();
+    for yaml in [&late, &fast] {
+        let (task_id, state) = run(mesh, yaml, &handlers, &json!({})).await;
+        assert_eq!(state, TaskState::BlockedByFailures);
+        tasks.push(task_id);
+    }
+    let durable = durable_events(mesh, "unheard_domain_events").await;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut told: Vec<_> = durable
+        .iter()
+        .map(|it| {
+            let attempt = it["attempt"].to_string();
+            (text(&it["step"]), attempt, text(&it["error"]["type"]), text(&it["name"]))
+        })
+        .collect();
+    told.sort();
+    let of = |step: &str, attempt: &str, error: &str| {
+        let of =
+            |name: &str| (step.to_owned(), attempt.to_owned(), error.to_owned(), name.to_owned());
+        [of("it.ended"), of("it.failed")]
+    };
+    let expected = [
+        of("late", "1", "STEP_TIMED_OUT"),
+        of("work_1", "1", "bad_row"),
+        of("work_2", "0", "BATCH_FAILED_FAST"),
+        of("work_3", "0", "BATCH_FAILED_FAST"),
+    ];
+    assert_eq!(told, expected.concat());
+    // Those that are broadcast are heard, too, and are the same events.
+    let mut failed: BTreeMap<String, String> = durable
+        .iter()
+        .filter(|it| it["name"] == "it.failed")
+        .map(|it| (text(&it["event_id"]), text(&it["step"])))
+        .collect();
+    while !failed.is_empty() {
+        let said = timeout(PATIENCE, heard.next()).await.unwrap().unwrap().unwrap();
+        let Some(Message::Event(event)) = said.message else { panic!("not an event: {said:?}") };
+        assert_eq!(failed.remove(&event.event_id), Some(event.step_name.clone()));
+        assert!(matches!(event.outcome, Some(Outcome::Failure(_))), "{event:?}");
+    }
+    mesh.ledger().await.histories_hold().await;
 }
 
 async fn an_event_that_its_result_does_not_fit_is_not_published_and_the_step_fails(mesh: &Mesh) {

@@ -186,6 +186,39 @@ async fn a_step_that_is_reset_publishes_what_its_worker_says(mesh: &Mesh) {
     mesh.ledger().await.nothing_is_left().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_fails_as_a_repair_brings_its_task_back_tells_so() {
+    let mesh = Mesh::setup().with("finalizer.limits_interval", "100ms").start().await;
+    let client = mesh.client();
+    let yaml = "{namespace: hand_events, name: brief, version: 1.0.0,
+        lifecycle: {max_duration_seconds: 2, when_stale: error}, steps: [
+        {name: pay, handler: {callable: work}, retry: {retryable: false}, publishes_events: [
+            {name: orders.paid},
+            {name: orders.not_paid, condition: failure},
+            {name: orders.settled, condition: always, delivery: broadcast}]},
+        {name: other, handler: {callable: nobodys}}]}";
+    client.register_template(yaml).await.unwrap();
+    let heard = client.subscribe_events("hand_events", "orders.settled").await.unwrap();
+    let task_id = client.create_task(NewTask::of("hand_events", "brief")).await.unwrap().task_id;
+    let mut worker = session(&mesh).await;
+    worker.take().await;
+    let task = client.wait_for_task(&task_id, PATIENCE).await.unwrap();
+    assert_eq!(task.state(), TaskState::Error);
+    assert!(durable_events(&mesh, &task_id).await.is_empty(), "what is cancelled tells nothing");
+    // Its only attempt was cut off.
+    client.reset_step(&task_id, "other", &gina()).await.unwrap();
+    let durable = durable_events(&mesh, &task_id).await;
+    assert_eq!(names(&durable), [("orders.not_paid", "failure"), ("orders.settled", "failure")]);
+    let told = &durable[0].2;
+    assert_eq!((&told["step"], &told["error"]["type"]), (&json!("pay"), &json!("CUT_OFF")));
+    assert_eq!(told["attempt"].to_string(), "1");
+    let said = timeout(PATIENCE, pin!(heard).next()).await.unwrap().unwrap().unwrap();
+    let Some(Message::Event(event)) = said.message else { panic!("not an event: {said:?}") };
+    assert_eq!(json!(event.event_id), durable[1].2["event_id"]);
+    worker.drain().await;
+    mesh.ledger().await.histories_hold().await;
+}
+
 /// The repair is one commit with its events: whatever of it survives, all does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_is_told_once_although_result_processor_is_killed_during_repairs() {

@@ -68,7 +68,7 @@ pub use steps::{
         Fitness, Outcome, Refusal, Remedy, Repairable, Repaired, SettledByHand, ToRepair, Unfit,
     },
     retry::Retried,
-    settle::{Locked, Settlement, ToLock},
+    settle::{EndedStep, FailedByRule, Locked, Settlement, ToLock},
     start::{Started, ToStart},
     yield_steps::{ToYield, Yielded},
 };

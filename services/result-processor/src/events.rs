@@ -3,14 +3,20 @@
 use chrono::Utc;
 use tasker_domain::{
     Template,
-    template::{Delivery, Outcome, Step},
+    template::{self, Delivery, Outcome, Step},
 };
-use tasker_store::{DomainEvent, EventError, EventPayload, Payload, TemplateOfEvent};
+use tasker_store::{
+    DomainEvent, EndedStep, EventError, EventPayload, FailedByRule, Payload, Store, StoreError,
+    TemplateOfEvent,
+};
 use uuid::Uuid;
 
 pub mod announcer;
 pub mod listen;
 pub mod subscriptions;
+
+/// An event, with its ways.
+pub type Event = (DomainEvent, Delivery);
 
 /// A step that ends.
 #[derive(Clone, Copy)]
@@ -66,11 +72,58 @@ impl End<'_> {
     }
 }
 
-/// What a step publishes when it ends so, each event with its ways.
-pub fn events_of(ending: Ending<'_>, end: End<'_>) -> Vec<(DomainEvent, Delivery)> {
+/// What a step publishes that has ended by hand or by rule.
+///
+/// # Errors
+/// Its template cannot be read, or does not declare it.
+pub async fn events_of_ended(
+    store: &Store,
+    ended: &EndedStep,
+    end: End<'_>,
+) -> Result<Vec<Event>, StoreError> {
+    let template = store.template(ended.template_id).await?;
+    let EndedStep { task_id, ordinal, declared, .. } = *ended;
+    let step = template.step(declared).ok_or_else(|| undeclared(task_id.0, ordinal.0))?;
+    let ending = Ending {
+        template: &template,
+        step,
+        task_id: task_id.0,
+        ordinal: ordinal.0,
+        name: &ended.name,
+        attempt: ended.attempt,
+        correlation_id: &ended.correlation_id,
+        traceparent: &ended.traceparent,
+    };
+    Ok(events_of(ending, end))
+}
+
+/// A step that its task's template does not know.
+pub fn undeclared(task_id: Uuid, ordinal: i32) -> StoreError {
+    let what = format!("no template declares step {ordinal} of task {task_id}");
+    StoreError::Corrupt { table: "steps", what }
+}
+
+/// What steps publish that have failed by rule.
+///
+/// # Errors
+/// A template cannot be read.
+pub async fn events_of_failed(
+    store: &Store,
+    failed: &[FailedByRule],
+) -> Result<Vec<Event>, StoreError> {
+    let mut events = Vec::new();
+    for FailedByRule { step, error_type, error_message } in failed {
+        let end = End::Failure { error_type, message: error_message, retryable: false };
+        events.extend(events_of_ended(store, step, end).await?);
+    }
+    Ok(events)
+}
+
+/// What a step publishes when it ends so.
+pub fn events_of(ending: Ending<'_>, end: End<'_>) -> Vec<Event> {
     let declared = ending.step.events.iter();
     let told = declared.filter(|event| event.condition.includes(end.outcome()));
-    let event = |declared: &tasker_domain::template::Event| {
+    let event = |declared: &template::Event| {
         let Ending { template, .. } = ending;
         let event = DomainEvent {
             event_id: Uuid::now_v7(),

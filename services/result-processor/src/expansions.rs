@@ -10,8 +10,8 @@ use tasker_domain::{
 };
 use tasker_stage::{said, wire};
 use tasker_store::{
-    Completion, NewStep, PassedOver, ReadyStep, Said, Settlement, Standing, StoreError, ToExpand,
-    ToFail, WorkersToAdmit,
+    Completion, FailedByRule, NewStep, PassedOver, ReadyStep, Said, Settlement, Standing,
+    StoreError, ToExpand, ToFail, WorkersToAdmit,
 };
 use uuid::Uuid;
 
@@ -33,6 +33,14 @@ pub struct Expansions<'k> {
     to_admit: BTreeMap<(Uuid, i32), WorkersToAdmit>,
     to_fail: BTreeMap<(Uuid, i32), ToFail>,
     to_pass_over: Vec<PassedOver>,
+}
+
+/// What was written beside the results.
+pub struct Written {
+    /// Messages sent: steps that may be enqueued now.
+    pub ready: Vec<ReadyStep>,
+    /// Workers of batches that have failed with another.
+    pub failed: Vec<FailedByRule>,
 }
 
 impl<'k> Expansions<'k> {
@@ -133,7 +141,9 @@ impl<'k> Expansions<'k> {
             }
             FailureStrategy::FailFast => {
                 let (task_id, declared) = (known.held.task_id, known.declared().0);
-                let failing = ToFail { task_id, declared, first: first_worker(&known.template) };
+                let first = first_worker(&known.template);
+                let traceparent = traceparent.to_owned();
+                let failing = ToFail { task_id, declared, first, traceparent };
                 self.to_fail.insert((task_id, declared), failing);
             }
             FailureStrategy::Isolate => self.leave(known, batching, traceparent),
@@ -154,20 +164,20 @@ impl<'k> Expansions<'k> {
         place.leaving += 1;
     }
 
-    /// Writes all of it. Returns the messages sent.
+    /// Writes all of it.
     pub async fn write(
         self,
         settlement: &mut Settlement,
         actor: &str,
-    ) -> Result<Vec<ReadyStep>, StoreError> {
+    ) -> Result<Written, StoreError> {
         let mut ready = settlement.expand(&self.to_expand).await?;
         ready.extend(settlement.pass_over(&self.to_pass_over).await?);
         // Before others are admitted: of a batch that fails, nobody is.
         let to_fail: Vec<ToFail> = self.to_fail.into_values().collect();
-        settlement.fail_batches(&to_fail, actor).await?;
+        let failed = settlement.fail_batches(&to_fail, actor).await?;
         let to_admit: Vec<WorkersToAdmit> = self.to_admit.into_values().collect();
         ready.extend(settlement.admit_workers(&to_admit).await?);
-        Ok(ready)
+        Ok(Written { ready, failed })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Repairs steps by hand, and has their tasks go on.
 
-use tasker_domain::{TaskId, expand::Limits, template::Delivery};
+use tasker_domain::{TaskId, expand::Limits};
 use tasker_stack::gather::Stage;
 use tasker_store::{
     Announcement, DomainEvent, Outcome, Remedy, Repaired, SettledByHand, StoreError, ToRepair,
@@ -9,20 +9,17 @@ use uuid::Uuid;
 
 use crate::{
     announce::Outlets,
-    events::{End, Ending, events_of},
+    events::{End, Event, events_of_ended, events_of_failed},
     expansions::by_hand,
 };
 
 /// The verb: what operators' results bring into being comes with them, and so do the events of the steps
-/// that are settled.
+/// that are settled, and of those that fail since the end of their task had cut them off.
 pub struct RepairSteps {
     pub outlets: Outlets,
     /// How far one decision may go.
     pub limits: Limits,
 }
-
-/// An event of one of the steps, with its ways.
-type Event = (DomainEvent, Delivery);
 
 impl Stage for RepairSteps {
     type Item = ToRepair;
@@ -62,41 +59,22 @@ impl RepairSteps {
         let tasks: Vec<Uuid> = items.iter().map(|item| item.task_id.0).collect();
         let mut settlement = store.begin_repairs(&tasks).await?;
         let judged = by_hand::judge(store, &mut settlement, items, &self.limits).await?;
-        let mut repaired = store.repair_steps(&mut settlement, items, judged).await?;
-        let mut events = Vec::new();
-        for settled in std::mem::take(&mut repaired.settled) {
-            events.extend(self.events(&settled, &items[settled.place].remedy).await?);
+        let repaired = store.repair_steps(&mut settlement, items, judged).await?;
+        let mut events = events_of_failed(store, &repaired.cut_off).await?;
+        for SettledByHand { place, step } in &repaired.settled {
+            let end = match &items[*place].remedy {
+                Remedy::Complete(result) => End::Success(result),
+                Remedy::Resolve => End::ResolvedManually,
+                // No end.
+                Remedy::Reset => continue,
+            };
+            events.extend(events_of_ended(store, step, end).await?);
         }
         let durable = events.iter().filter(|(_, way)| way.is_durable());
         let durable: Vec<&DomainEvent> = durable.map(|(event, _)| event).collect();
         settlement.publish(&durable).await?;
         settlement.commit().await?;
         Ok((repaired, events))
-    }
-
-    async fn events(
-        &self,
-        settled: &SettledByHand,
-        remedy: &Remedy,
-    ) -> Result<Vec<Event>, StoreError> {
-        let template = self.outlets.database.store.template(settled.template_id).await?;
-        let end = match remedy {
-            Remedy::Complete(result) => End::Success(result),
-            Remedy::Resolve => End::ResolvedManually,
-            Remedy::Reset => return Ok(Vec::new()),
-        };
-        let Some(step) = template.step(settled.declared) else { return Ok(Vec::new()) };
-        let ending = Ending {
-            template: &template,
-            step,
-            task_id: settled.task_id.0,
-            ordinal: settled.ordinal.0,
-            name: &settled.name,
-            attempt: settled.attempt,
-            correlation_id: &settled.correlation_id,
-            traceparent: &settled.traceparent,
-        };
-        Ok(events_of(ending, end))
     }
 }
 

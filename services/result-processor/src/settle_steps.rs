@@ -7,11 +7,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tasker_domain::{
-    Ordinal, Template, TemplateId,
-    expand::Limits,
-    template::{Delivery, Step},
-};
+use tasker_domain::{Ordinal, Template, TemplateId, expand::Limits, template::Step};
 use tasker_stack::gather::Stage;
 use tasker_store::{
     Completion, DomainEvent, Failure, Held, Judged, Locked, Payload, Settlement, Started,
@@ -23,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     announce::Outlets,
     complete_steps::{self, Completed},
-    events::{End, Ending, events_of},
+    events::{End, Ending, Event, events_of, events_of_failed, undeclared},
     expansions::Expansions,
     fail_steps::{self, Failed},
     judge::{Judgement, judge},
@@ -74,7 +70,8 @@ pub struct Known {
 struct Settled {
     good: Vec<(usize, Completion)>,
     bad: Vec<(usize, Failure)>,
-    events: Vec<(usize, DomainEvent, Delivery)>,
+    /// Without a place: of a step that has failed with another.
+    events: Vec<(Option<usize>, Event)>,
     spans: Vec<Span>,
 }
 
@@ -141,12 +138,14 @@ impl SettleSteps {
         for (place, (item, known)) in items.iter().zip(&known).enumerate() {
             settled.judge(place, item, known.as_ref(), &waits, &mut expansions)?;
         }
-        let ready = expansions.write(&mut settlement, actor).await?;
+        let written = expansions.write(&mut settlement, actor).await?;
         let completed = settlement.complete(&items_of(&settled.good), actor).await?;
         let failed = settlement.fail(&items_of(&settled.bad), actor).await?;
         let mut judged = settled.joined(completed, failed);
-        judged.ready.extend(ready);
+        judged.ready.extend(written.ready);
         settled.forget_events_of_the_refused(&judged.verdicts);
+        let by_rule = events_of_failed(&self.outlets.database.store, &written.failed).await?;
+        settled.events.extend(by_rule.into_iter().map(|event| (None, event)));
         settlement.publish(&settled.durable_events()).await?;
         settlement.commit().await?;
         Ok(judged)
@@ -195,11 +194,7 @@ impl Known {
     /// The step, as its template declares it.
     pub fn step(&self) -> Result<&Step, StoreError> {
         let Held { task_id, ordinal, .. } = self.held;
-        let corrupt = || StoreError::Corrupt {
-            table: "steps",
-            what: format!("no template declares step {ordinal} of task {task_id}"),
-        };
-        self.template.step(self.declared()).ok_or_else(corrupt)
+        self.template.step(self.declared()).ok_or_else(|| undeclared(task_id, ordinal))
     }
 
     /// The step, as one that ends.
@@ -320,7 +315,7 @@ impl Settled {
     ) -> Result<(), StoreError> {
         expansions.end_well(known, &good)?;
         let events = events_of(known.ending(&good.traceparent)?, End::Success(known.result(&good)));
-        self.events.extend(events.into_iter().map(|(event, way)| (place, event, way)));
+        self.events.extend(events.into_iter().map(|event| (Some(place), event)));
         self.good.push((place, good));
         Ok(())
     }
@@ -337,7 +332,7 @@ impl Settled {
             let (error_type, message) = known.error(&failure);
             let end = End::Failure { error_type, message, retryable: failure.retryable };
             let events = events_of(known.ending(&failure.traceparent)?, end);
-            self.events.extend(events.into_iter().map(|(event, way)| (place, event, way)));
+            self.events.extend(events.into_iter().map(|event| (Some(place), event)));
         }
         self.bad.push((place, failure));
         Ok(())
@@ -361,17 +356,18 @@ impl Settled {
 
     /// A result that is not taken tells nothing.
     fn forget_events_of_the_refused(&mut self, verdicts: &[Verdict]) {
-        self.events.retain(|(place, ..)| verdicts[*place] == Verdict::Committed);
+        self.events
+            .retain(|(place, _)| place.is_none_or(|place| verdicts[place] == Verdict::Committed));
     }
 
     fn durable_events(&self) -> Vec<&DomainEvent> {
-        let durable = self.events.iter().filter(|(_, _, way)| way.is_durable());
-        durable.map(|(_, event, _)| event).collect()
+        let durable = self.events.iter().filter(|(_, (_, way))| way.is_durable());
+        durable.map(|(_, (event, _))| event).collect()
     }
 
     fn fast_events(&mut self) -> impl Iterator<Item = DomainEvent> + use<> {
         let events = std::mem::take(&mut self.events).into_iter();
-        events.filter(|(_, _, way)| way.is_fast()).map(|(_, event, _)| event)
+        events.filter(|(_, (_, way))| way.is_fast()).map(|(_, (event, _))| event)
     }
 
     /// The answer to each item, in order.

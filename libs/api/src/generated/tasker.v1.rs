@@ -185,7 +185,8 @@ pub struct StepError {
     /// `DELIVERY_TOO_LARGE` and `TASK_CORRUPT`; where the result is not what the template's schema says, and is
     /// not kept, `RESULT_SCHEMA_VIOLATION` and `EVENT_SCHEMA_VIOLATION`; of decision and batchable steps
     /// `OUTCOME_MISSING`, `OUTCOME_UNEXPECTED`, `UNREACHABLE_STEP`, `TOO_MANY_STEPS`, `DECISIONS_TOO_DEEP` and
-    /// `TOO_MANY_BATCHES`; of workers of a batch `BATCH_FAILED_FAST`.
+    /// `TOO_MANY_BATCHES`; of workers of a batch `BATCH_FAILED_FAST`; of steps whose last attempt the end of their
+    /// task has cut off `CUT_OFF`.
     /// At most 200 bytes.
     #[prost(string, tag = "1")]
     pub r#type: ::prost::alloc::string::String,
@@ -4487,7 +4488,7 @@ pub struct DomainEvent {
     pub template: ::core::option::Option<TemplateRef>,
     #[prost(string, tag = "5")]
     pub step_name: ::prost::alloc::string::String,
-    /// Which attempt ended the step.
+    /// Which attempt ended the step. 0: it has failed before it began.
     #[prost(int32, tag = "6")]
     pub attempt: i32,
     #[prost(message, optional, tag = "7")]

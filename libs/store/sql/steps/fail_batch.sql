@@ -1,10 +1,12 @@
 -- Fails the workers of batches that have not begun, since one has failed for good: Fail. Runs in the
--- transaction that takes that failure, before it is taken. The caller has locked the tasks.
+-- transaction that takes that failure, before it is taken. The caller has locked the tasks. Returns those that
+-- may publish it.
 WITH found AS MATERIALIZED (
-    SELECT steps.task_id, steps.ordinal, steps.state, unmet_dependencies,
+    SELECT steps.task_id, steps.ordinal, steps.state, unmet_dependencies, batch.traceparent,
         -- It was reset since a worker last answered for it.
         accepted_delivery_id IS NOT NULL AS again
-    FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS batch (task_id, declared, first)
+    FROM unnest($1::uuid[], $2::integer[], $3::integer[], $5::text[])
+        AS batch (task_id, declared, first, traceparent)
     JOIN steps ON steps.task_id = batch.task_id
         AND steps.ordinal >= batch.first AND steps.declared = batch.declared
     -- What has yielded waits with no attempt used up, as if it had not begun; but it has, and goes on.
@@ -16,15 +18,15 @@ WITH found AS MATERIALIZED (
     UPDATE steps SET state = step_state_after(steps.state, 'Fail'), unmet_dependencies = 0
     FROM found
     WHERE (steps.task_id, steps.ordinal) = (found.task_id, found.ordinal)
-    RETURNING steps.task_id, steps.ordinal, steps.state, steps.attempt, found.again,
+    RETURNING steps.task_id, steps.ordinal, steps.declared, steps.name, steps.state, steps.attempt, steps.plain,
+        found.traceparent, 'BATCH_FAILED_FAST' AS error_type,
+        'another worker of the batch has failed before this one began'
+            || CASE WHEN found.again THEN ' again' ELSE '' END AS error_message,
         found.state = 'enqueued' AS was_in_flight,
         found.state = 'pending' AND found.unmet_dependencies = 0 AS was_ready
 ), recorded AS (
     INSERT INTO step_results (task_id, ordinal, attempt, error_type, error_message, retryable)
-    SELECT task_id, ordinal, attempt, 'BATCH_FAILED_FAST',
-        'another worker of the batch has failed before this one began' || CASE WHEN again THEN ' again' ELSE '' END,
-        false
-    FROM failed
+    SELECT task_id, ordinal, attempt, error_type, error_message, false FROM failed
     ON CONFLICT (task_id, ordinal) DO UPDATE
     SET attempt = EXCLUDED.attempt, content_type = NULL, data = NULL, metadata = NULL,
         error_type = EXCLUDED.error_type, error_message = EXCLUDED.error_message,
@@ -39,6 +41,12 @@ WITH found AS MATERIALIZED (
         FROM failed GROUP BY task_id
     ) AS change
     WHERE tasks.task_id = change.task_id
+), history AS (
+    INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
+    SELECT task_id, ordinal, '{Fail}', state, attempt, $4, error_type FROM failed
 )
-INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor, reason)
-SELECT task_id, ordinal, '{Fail}', state, attempt, $4, 'BATCH_FAILED_FAST' FROM failed
+SELECT failed.task_id, ordinal, declared AS "declared!", failed.name, attempt, template_id, correlation_id,
+    failed.traceparent AS "traceparent!", error_type AS "error_type!", error_message AS "error_message!"
+FROM failed JOIN tasks USING (task_id) JOIN task_details USING (task_id)
+WHERE NOT plain
+ORDER BY failed.task_id, ordinal

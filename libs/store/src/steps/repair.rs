@@ -9,7 +9,8 @@ use tasker_domain::{Ordinal, StepEvent, StepState, TaskId, TaskState, TemplateId
 use uuid::Uuid;
 
 use crate::{
-    Finalization, Payload, ReadyStep, Settlement, Store, StoreError, ToExpand, WorkersToAdmit,
+    EndedStep, FailedByRule, Finalization, Payload, ReadyStep, Settlement, Store, StoreError,
+    ToExpand, WorkersToAdmit,
     messages::sent,
     steps::{admit_workers::admit_workers, expand::expand},
     tasks::end::said,
@@ -100,27 +101,13 @@ pub struct Repairable {
     pub traceparent: String,
 }
 
-/// A step that was settled by hand, and may publish events.
+/// A step that was settled by hand.
 #[derive(Debug, Clone)]
 pub struct SettledByHand {
     /// By which item.
     pub place: usize,
-    /// What its task was made from.
-    pub template_id: TemplateId,
-    /// Of which task.
-    pub task_id: TaskId,
-    /// Its place in the task.
-    pub ordinal: Ordinal,
-    /// The step of the template that it is, or is a run of.
-    pub declared: Ordinal,
-    /// Unique in its task.
-    pub name: String,
-    /// Attempts begun.
-    pub attempt: i32,
-    /// Of the task; may be empty.
-    pub correlation_id: String,
-    /// Where the task's trace begins; may be empty.
-    pub traceparent: String,
+    /// Which.
+    pub step: EndedStep,
 }
 
 /// What came of a batch of repairs.
@@ -138,6 +125,8 @@ pub struct Repaired {
     pub lost: Vec<Uuid>,
     /// The steps that are settled, without the plain ones.
     pub settled: Vec<SettledByHand>,
+    /// Those that have failed, since the end of their task had cut off their last attempt; without the plain ones.
+    pub cut_off: Vec<FailedByRule>,
 }
 
 impl Remedy {
@@ -168,6 +157,8 @@ struct Touched {
     moved: Steps,
     /// Those that were settled.
     settled: Steps,
+    /// Those that were reopened, and have failed.
+    cut_off: Steps,
 }
 
 /// Steps, by task and ordinal.
@@ -225,6 +216,7 @@ impl Store {
             of_done.filter_map(|(_, judged)| judged.ok().flatten()).collect();
         repaired.ready = expand(tx, &expansions, false).await?;
         repaired.settled = settled(tx, items, &touched.settled).await?;
+        repaired.cut_off = cut_off(tx, &touched.cut_off).await?;
         unlock(tx, &mut touched).await?;
         self.readmit(tx, &mut touched, &mut repaired).await?;
         resume(tx, items, &touched, &mut repaired).await?;
@@ -366,6 +358,8 @@ async fn repair(
                     if items[place].remedy != Remedy::Reset {
                         touched.settled.add(row.task_id, ordinal);
                     }
+                } else if parse::<StepState>("steps", state)? == StepState::Error {
+                    touched.cut_off.add(row.task_id, ordinal);
                 }
             }
             ("repaired", ..) => {
@@ -411,17 +405,44 @@ async fn settled(
     items: &[ToRepair],
     steps: &Steps,
 ) -> Result<Vec<SettledByHand>, StoreError> {
+    let places: HashMap<Uuid, usize> =
+        items.iter().enumerate().map(|(place, item)| (item.task_id.0, place)).collect();
+    let settled = ended(tx, steps)
+        .await?
+        .into_iter()
+        .filter_map(|(step, _)| Some(SettledByHand { place: *places.get(&step.task_id.0)?, step }));
+    Ok(settled.collect())
+}
+
+/// What is known of steps that have failed now and are not plain.
+async fn cut_off(
+    tx: &mut Transaction<'static, Postgres>,
+    steps: &Steps,
+) -> Result<Vec<FailedByRule>, StoreError> {
+    let failed = ended(tx, steps).await?.into_iter().filter_map(|(step, error)| {
+        let (error_type, error_message) = error?;
+        Some(FailedByRule { step, error_type, error_message })
+    });
+    Ok(failed.collect())
+}
+
+/// What is known of steps that have ended and are not plain, with the error that each has kept: type and message.
+async fn ended(
+    tx: &mut Transaction<'static, Postgres>,
+    steps: &Steps,
+) -> Result<Vec<(EndedStep, Option<(String, String)>)>, StoreError> {
     if steps.task_ids.is_empty() {
         return Ok(Vec::new());
     }
     let rows = sqlx::query!(
         r#"SELECT task_id AS "task_id!", ordinal AS "ordinal!", coalesce(declared, ordinal) AS "declared!",
-            steps.name, attempt, template_id,
-            correlation_id, traceparent
-        FROM unnest($1::uuid[], $2::integer[]) AS settled (task_id, ordinal)
+            steps.name, steps.attempt, template_id, correlation_id, traceparent,
+            error_type AS "error_type?", error_message AS "error_message?"
+        FROM unnest($1::uuid[], $2::integer[]) AS ended (task_id, ordinal)
         JOIN steps USING (task_id, ordinal)
         JOIN tasks USING (task_id)
         JOIN task_details USING (task_id)
+        LEFT JOIN step_results USING (task_id, ordinal)
         WHERE NOT plain
         ORDER BY task_id, ordinal"#,
         &steps.task_ids,
@@ -429,11 +450,8 @@ async fn settled(
     )
     .fetch_all(&mut **tx)
     .await?;
-    let places: HashMap<Uuid, usize> =
-        items.iter().enumerate().map(|(place, item)| (item.task_id.0, place)).collect();
-    let settled = rows.into_iter().filter_map(|row| {
-        Some(SettledByHand {
-            place: *places.get(&row.task_id)?,
+    let ended = rows.into_iter().map(|row| {
+        let step = EndedStep {
             template_id: TemplateId(row.template_id),
             task_id: TaskId(row.task_id),
             ordinal: Ordinal(row.ordinal),
@@ -442,9 +460,10 @@ async fn settled(
             attempt: row.attempt,
             correlation_id: row.correlation_id,
             traceparent: row.traceparent,
-        })
+        };
+        (step, row.error_type.zip(row.error_message))
     });
-    Ok(settled.collect())
+    Ok(ended.collect())
 }
 
 async fn unlock(

@@ -2,7 +2,7 @@
 //! transaction, which can do more than the statements of the fast way.
 
 use sqlx::{PgConnection, Postgres, Transaction};
-use tasker_domain::Ordinal;
+use tasker_domain::{Ordinal, TaskId, TemplateId};
 use uuid::Uuid;
 
 use crate::{
@@ -44,6 +44,38 @@ pub struct Locked {
     pub is_held: bool,
     /// What was stored when the result was queued, if it was; a failure is type and message.
     pub stored: Option<Result<Payload, (String, String)>>,
+}
+
+/// A step that has ended otherwise than by its worker's result, and may publish events.
+#[derive(Debug, Clone)]
+pub struct EndedStep {
+    /// What its task was made from.
+    pub template_id: TemplateId,
+    /// Of which task.
+    pub task_id: TaskId,
+    /// Its place in the task.
+    pub ordinal: Ordinal,
+    /// The step of the template that it is, or is a run of.
+    pub declared: Ordinal,
+    /// Unique in its task.
+    pub name: String,
+    /// Attempts begun.
+    pub attempt: i32,
+    /// Of the task; may be empty.
+    pub correlation_id: String,
+    /// Of what has ended it, or where the task's trace begins; may be empty.
+    pub traceparent: String,
+}
+
+/// A step that has failed for good though no worker has said so.
+#[derive(Debug, Clone)]
+pub struct FailedByRule {
+    /// Which.
+    pub step: EndedStep,
+    /// For programs.
+    pub error_type: String,
+    /// For people.
+    pub error_message: String,
 }
 
 impl Store {

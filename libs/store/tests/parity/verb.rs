@@ -294,7 +294,12 @@ pub(crate) fn completion(step: &AStep) -> Completion {
 async fn fail_batch(bench: &Bench, step: &AStep) -> Result<(), StoreError> {
     let mut settlement = bench.store.begin_settlement().await?;
     settlement.lock(&[ToLock { message_id: None, held: step.held }]).await?;
-    let batch = ToFail { task_id: step.held.task_id, declared: step.held.ordinal, first: 0 };
+    let batch = ToFail {
+        task_id: step.held.task_id,
+        declared: step.held.ordinal,
+        first: 0,
+        traceparent: String::new(),
+    };
     settlement.fail_batches(&[batch], ACTOR).await?;
     settlement.commit().await
 }
