@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
-use tasker_client::{NewTask, v1::TaskState};
+use tasker_client::{
+    NewTask, Operator,
+    v1::{TaskState, TemplateRef},
+};
 use tasker_integration_tests::{
     Mesh, Program, ReceivedSpan, SpanReceiver, register_examples, until,
 };
@@ -149,6 +152,26 @@ async fn steps_whose_handler_no_worker_has_are_counted_by_namespace() {
             .await;
         }
     };
+    level(2).await;
+    // What is paused begins at no worker: nobody has to be alarmed.
+    let by = Operator::new("ida", "not now");
+    client.pause_task(&task_id, &by).await.unwrap();
+    level(0).await;
+    client.resume_task(&task_id, &by).await.unwrap();
+    level(2).await;
+    let template = TemplateRef {
+        namespace: "stranded".to_owned(),
+        name: "both".to_owned(),
+        ..TemplateRef::default()
+    };
+    client.pause_template(template.clone(), &by).await.unwrap();
+    level(0).await;
+    client.resume_template(template, &by).await.unwrap();
+    level(2).await;
+    // Nor does what has ended.
+    let ended = client.create_task(NewTask::of("stranded", "both")).await.unwrap().task_id;
+    level(4).await;
+    client.cancel_task(&ended, &by).await.unwrap();
     level(2).await;
     let other = mesh.worker(&["stranded"], &handlers("nobodys"));
     let task = client.wait_for_task(&task_id, PATIENCE).await.unwrap();
