@@ -117,6 +117,3 @@ impl Store {
         self.relaxed.close().await;
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,5 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "in a test, it is how a promise fails")]
 
 mod explained;
+mod hot;
 mod messages;
 mod plans;

@@ -1,9 +1,9 @@
 //! Whatever the database believes about its tables, the statements of the hot path find rows by key.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use serde_json::Value;
 use tasker_testing::TestDatabase;
 
-use super::*;
+use crate::explained::{Statement, connection};
 
 /// What has as many rows as there are tasks, or may have on a bad day.
 const LARGE: [&str; 8] = [
@@ -17,17 +17,21 @@ const LARGE: [&str; 8] = [
     "limit_grants",
 ];
 
-macro_rules! statements {
-    ($($name:literal)*) => {
-        [$(($name, include_str!(concat!("../../sql/", $name, ".sql")))),*]
-    };
-}
-
-const HOT: [(&str, &str); 13] = statements! {
-    "tasks/create" "tasks/finalize" "steps/enqueue" "steps/start" "steps/complete" "steps/fail"
-    "steps/queue_result" "steps/release" "steps/expire" "steps/retry" "steps/yield" "steps/admit"
-    "leases/adopt"
-};
+const HOT: [&str; 13] = [
+    "tasks/create",
+    "tasks/finalize",
+    "steps/enqueue",
+    "steps/start",
+    "steps/complete",
+    "steps/fail",
+    "steps/queue_result",
+    "steps/release",
+    "steps/expire",
+    "steps/retry",
+    "steps/yield",
+    "steps/admit",
+    "leases/adopt",
+];
 
 /// What the database may have counted when a plan is made.
 const STATES: [(&str, &str); 3] = [
@@ -63,18 +67,12 @@ const STATES: [(&str, &str); 3] = [
 #[tokio::test]
 async fn no_hot_statement_reads_a_table_whole_whatever_was_counted() {
     let database = TestDatabase::fresh().await;
-    let store = Store::connect_lazy(&Options {
-        url: database.url().to_owned(),
-        max_connections: 2,
-        acquire_timeout: std::time::Duration::from_secs(10),
-        application_name: "plans".to_owned(),
-    })
-    .unwrap();
+    let mut connection = connection(&database).await;
     let mut wrong = Vec::new();
     for (counted, count) in STATES {
-        sqlx::raw_sql(count).execute(&store.durable).await.unwrap();
-        for (name, statement) in HOT {
-            let plan = plan(&store, statement).await;
+        sqlx::raw_sql(count).execute(&mut *connection).await.unwrap();
+        for name in HOT {
+            let plan = Statement::named(name).plan(&mut connection).await;
             let mut reads = Vec::new();
             whole_reads(&plan[0]["Plan"], &mut reads);
             wrong.extend(reads.iter().map(|read| format!("{name}: {read}, {counted} counted")));
@@ -83,24 +81,7 @@ async fn no_hot_statement_reads_a_table_whole_whatever_was_counted() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The plan that the services' connections would keep.
-async fn plan(store: &Store, statement: &str) -> serde_json::Value {
-    let mut connection: PgConnection = store.durable.acquire().await.unwrap().detach();
-    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE hot AS {statement}")))
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    let parameters =
-        "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = 'hot'";
-    let parameters: i32 = sqlx::query_scalar(parameters).fetch_one(&mut connection).await.unwrap();
-    let nulls = vec!["NULL"; usize::try_from(parameters).unwrap()].join(", ");
-    let explain = format!("EXPLAIN (FORMAT JSON) EXECUTE hot ({nulls})");
-    let row = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    serde_json::from_str(row.try_get_unchecked::<&str, _>(0).unwrap()).unwrap()
-}
-
-fn whole_reads(node: &serde_json::Value, found: &mut Vec<String>) {
+fn whole_reads(node: &Value, found: &mut Vec<String>) {
     let kind = node["Node Type"].as_str().unwrap_or_default();
     let table = node["Relation Name"].as_str().unwrap_or_default();
     let large = LARGE.contains(&table) || table.starts_with("q_");
