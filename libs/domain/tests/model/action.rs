@@ -26,10 +26,18 @@ pub(crate) enum Action {
     Admit { step: usize, worker: usize },
     /// Two replicas do that at the same time, in a twin.
     AdmitTogether { steps: [usize; 2], worker: usize },
+    /// The time of a rate is over for the first that it counts.
+    TimePasses,
+    /// A worker gives a step back that it has begun. Where it keeps it in hand, it answers for it again.
+    Yield { delivery: Delivery, worker: usize, keeps: bool },
     /// Somebody has nothing new begin.
     Pause,
     /// Somebody lets it go on.
     Resume,
+    /// Who has resumed a template lets go what was held.
+    LetGo,
+    /// Somebody pauses while a ready message is worked off for this worker, or resumes: in a twin.
+    EnqueueMeanwhile { step: usize, worker: usize },
     /// A lease whose session has expired ends.
     Expire { delivery: Delivery },
     /// A worker that has connected again keeps its lease.

@@ -18,6 +18,11 @@ pub(crate) struct Database {
     pub(crate) held: BTreeMap<usize, Hold>,
     /// Attempts that have begun under the limit, with how often each has.
     pub(crate) grants: BTreeMap<(usize, u8), u8>,
+    /// How many of them the rate still counts.
+    pub(crate) counted: u8,
+    /// Where there is a rate: how many steps have begun in its time, as far as a crash has left it known.
+    /// Nothing asks for it but a promise.
+    pub(crate) begun: Option<u8>,
     /// In all queues together, each with how often it is there.
     messages: BTreeMap<Message, u8>,
     /// By step, how many deliveries have had an id. Services make them: no crash sets them back.
@@ -31,9 +36,9 @@ pub(crate) struct Database {
 /// Why a step may not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Hold {
-    /// Its task is paused.
+    /// Its task or template is paused.
     Pause,
-    /// Its limit has no slot for it, or nobody has looked yet.
+    /// Its limit has no slot or no time for it, or nobody has looked yet.
     Limit,
 }
 
@@ -100,6 +105,8 @@ pub(crate) enum Fate {
     Lost,
     /// It went back and costs nothing, or a crash has undone it.
     Returned,
+    /// Its worker has begun it, and gave it back to go on later. That costs nothing.
+    Yielded,
     /// It belongs to a life of its step that an operator has ended.
     Past,
     /// Its result was taken twice, or after it was taken from its worker. Never.
@@ -116,11 +123,19 @@ impl Database {
             paused: false,
             held: BTreeMap::new(),
             grants: BTreeMap::new(),
+            counted: 0,
+            begun: None,
             messages: BTreeMap::new(),
             minted: vec![0; steps],
             fates: BTreeMap::new(),
             began_while_paused: false,
         }
+    }
+
+    /// The steps that their limit holds.
+    pub(crate) fn held_by_limit(&self) -> impl Iterator<Item = usize> + '_ {
+        let by_limit = self.held.iter().filter(|(_, hold)| **hold == Hold::Limit);
+        by_limit.map(|(step, _)| *step)
     }
 
     pub(crate) fn messages(&self) -> impl Iterator<Item = &Message> {
@@ -204,6 +219,7 @@ impl Database {
         started.attempt += 1;
         started.delivery = Some(delivery);
         self.began_while_paused |= self.paused;
+        self.begun = self.begun.map(|begun| begun + 1);
         let other = self.leases.insert(step, Lease { delivery, session });
         assert_eq!(other, None, "a step has one lease");
         self.fates.insert(delivery, Fate::Held);

@@ -8,7 +8,7 @@ use crate::{
     fault::{Fault, Intervention},
     flaw::Flaw,
     life_cycle::LifeCycle,
-    statements::{self, Source},
+    statements::{self, Pauses, Source},
     world::{Commit, World},
 };
 
@@ -20,7 +20,10 @@ impl LifeCycle {
         match action {
             Action::Enqueue { step, worker } => {
                 let place = worker.map(|worker| world.session(worker));
-                world.commit(Relaxed, |database| statements::enqueue(database, rules, step, place));
+                world.commit(Relaxed, |database| {
+                    let paused = database.paused;
+                    statements::enqueue(database, rules, (step, place), paused);
+                });
             }
             Action::Start { step, worker } => {
                 let session = world.session(worker);
@@ -50,13 +53,7 @@ impl LifeCycle {
             Action::Expire { delivery } => {
                 world.commit(Durable, |database| statements::expire(database, rules, delivery));
             }
-            Action::Admit { step, worker } => {
-                let session = world.session(worker);
-                world.commit(Relaxed, |database| {
-                    let has_room = statements::has_room(database, rules);
-                    statements::admit(database, rules, step, session, has_room);
-                });
-            }
+            Action::Admit { step, worker } => self.admit(world, step, worker),
             Action::AdmitTogether { steps, worker } => {
                 let session = world.session(worker);
                 world.commit(Relaxed, |database| {
@@ -70,8 +67,29 @@ impl LifeCycle {
                 world.pauses -= 1;
                 world.commit(Durable, statements::pause);
             }
-            Action::Resume => {
-                world.commit(Durable, |database| statements::resume(database, rules));
+            Action::Resume => self.resume(world),
+            Action::LetGo => self.let_go(world),
+            Action::EnqueueMeanwhile { step, worker } => {
+                let (paused, place) = (world.database.paused, Some(world.session(worker)));
+                if paused {
+                    self.resume(world);
+                    self.let_go(world);
+                } else {
+                    world.commit(Durable, statements::pause);
+                }
+                world.commit(Relaxed, |database| {
+                    statements::enqueue(database, rules, (step, place), paused);
+                });
+            }
+            Action::TimePasses => self.pass_time(world),
+            Action::Yield { delivery, worker, keeps } => {
+                world.yields -= 1;
+                if keeps {
+                    world.spend_a_fault();
+                } else {
+                    world.hands.remove(&(delivery, worker));
+                }
+                world.commit(Durable, |database| statements::yield_step(database, rules, delivery));
             }
             Action::Adopt { delivery } => self.adopt(world, delivery),
             Action::TakeStrayBack { delivery } => {
@@ -88,6 +106,28 @@ impl LifeCycle {
             Action::Suffer(fault) => self.suffer(world, fault),
             Action::Intervene(intervention) => self.intervene(world, &intervention),
         }
+    }
+
+    fn admit(&self, world: &mut World, step: usize, worker: usize) {
+        let session = world.session(worker);
+        world.commit(Commit::Relaxed, |database| {
+            let has_room = statements::has_room(database, &self.rules);
+            statements::admit(database, &self.rules, step, session, has_room);
+        });
+    }
+
+    fn pass_time(&self, world: &mut World) {
+        world.pass_time(|database| statements::time_passes(database, &self.rules));
+    }
+
+    fn resume(&self, world: &mut World) {
+        world.commit(Commit::Durable, |database| statements::resume(database, &self.rules));
+        world.lets_go = self.rules.pauses == Pauses::Template;
+    }
+
+    fn let_go(&self, world: &mut World) {
+        world.lets_go = false;
+        world.commit(Commit::Durable, statements::let_go);
     }
 
     fn answer(&self, world: &mut World, delivery: Delivery, outcome: &Outcome, way: Way) {
@@ -149,6 +189,19 @@ impl LifeCycle {
             Fault::TimeOut(delivery) => world.commit(Durable, |database| {
                 statements::expire(database, &self.rules, delivery);
             }),
+            Fault::AdmitLate { step, worker } => {
+                // So late that there is time.
+                for _ in 0..world.database.begun.unwrap_or_default() {
+                    if !statements::has_room(&world.database, &self.rules) {
+                        self.pass_time(world);
+                    }
+                }
+                self.admit(world, step, worker);
+            }
+            Fault::LoseLettingGo => {
+                world.lets_go = false;
+                world.messages_were_lost = true;
+            }
             Fault::DoubleMessage(message) => {
                 world.commit(Durable, |database| database.send(message));
             }

@@ -15,6 +15,10 @@ pub(crate) enum Fault {
     GiveBack(Delivery),
     /// An attempt takes longer than its step's timeout; what the worker does goes on.
     TimeOut(Delivery),
+    /// A replica has this step begin here that it has seen held by its limit, however long ago that was.
+    AdmitLate { step: usize, worker: usize },
+    /// Whoever resumed a template dies before he lets go what was held.
+    LoseLettingGo,
     /// A message comes twice, as other brokers may bring it.
     DoubleMessage(Message),
     /// A message is lost: by another broker, or by somebody's hand.

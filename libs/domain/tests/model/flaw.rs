@@ -29,6 +29,16 @@ pub(crate) enum Flaw {
     BeginsFromItsQueue,
     /// A slot is given back by the statement that takes its step's result, and not counted.
     SlotsAreGivenBack,
+    /// A rate counts what runs, and forgets what has begun and ended.
+    RatesCountWhatRuns,
+    /// A rate lets all that it may have begin when the time of the first is over: a bucket, and no window.
+    RatesAreRefilled,
+    /// A rate counts whatever has begun, however long ago.
+    RatesCountForEver,
+    /// Who begins steps looks at the pauses of templates before he has their lock.
+    JudgesPausesBeforeTheirLock,
+    /// A batch that fails fast takes a worker that has yielded for one that has not begun.
+    CutsOffWhatHasYielded,
     /// A worker that fails for good keeps its place in the batch.
     FailuresKeepTheirPlace,
     /// A worker that is to be tried again leaves its place, and does not ask for another.

@@ -21,6 +21,7 @@ pub(crate) struct LifeCycle {
     pub(crate) faults: u8,
     pub(crate) interventions: u8,
     pub(crate) pauses: u8,
+    pub(crate) yields: u8,
 }
 
 impl Model for LifeCycle {
@@ -38,6 +39,9 @@ impl Model for LifeCycle {
             faults: self.faults,
             interventions: self.interventions,
             pauses: self.pauses,
+            yields: self.yields,
+            seen: [].into(),
+            lets_go: false,
             messages_were_lost: false,
         }]
     }
@@ -53,6 +57,9 @@ impl Model for LifeCycle {
         if world.pauses > 0 && !world.database.paused && !world.database.task.is_end() {
             actions.push(Action::Pause);
         }
+        if world.yields > 0 {
+            actions.extend(self.yields(world));
+        }
         if world.interventions > 0 {
             actions.extend(self.interventions(world).into_iter().map(Action::Intervene));
         }
@@ -65,7 +72,8 @@ impl Model for LifeCycle {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        promises::all()
+        let of_a_rate = self.rules.rate().is_some().then(promises::of_a_rate);
+        promises::all().into_iter().chain(of_a_rate).collect()
     }
 }
 
@@ -111,6 +119,9 @@ impl LifeCycle {
             actions.push(Action::Flush);
         }
         self.held(world, actions);
+        if self.waits_for_time(world) {
+            actions.push(Action::TimePasses);
+        }
         if !statements::forgotten(database).is_empty()
             || statements::held_wrongly(database).next().is_some()
         {
@@ -119,21 +130,40 @@ impl LifeCycle {
         actions.extend(world.uncounted.iter().map(|parent| Action::CountDown { parent: *parent }));
     }
 
-    /// What becomes of steps that are held. Whoever pauses a task lets it go on some time.
+    /// Whether a rate holds steps: until then it makes no difference that time passes.
+    fn waits_for_time(&self, world: &World) -> bool {
+        let begun = world.database.begun.map_or(0, usize::from);
+        let is_spent = self.rules.rate().is_some_and(|most| begun >= most);
+        is_spent && world.database.held_by_limit().next().is_some()
+    }
+
+    /// What becomes of steps that are held. Whoever pauses something lets it go on some time.
     fn held(&self, world: &World, actions: &mut Vec<Action>) {
         let database = &world.database;
         if database.paused && !database.task.is_end() {
             actions.push(Action::Resume);
         }
-        let by_limit = || database.held.iter().filter(|(_, hold)| **hold == Hold::Limit);
+        if world.lets_go {
+            actions.push(Action::LetGo);
+        }
+        if self.rules.flaw == Some(Flaw::JudgesPausesBeforeTheirLock) {
+            let ready = database.messages().filter_map(|message| match message {
+                Message::Ready(step) => Some(*step),
+                _ => None,
+            });
+            let at_each = |step| (0..self.workers).map(move |worker| (step, worker));
+            let meanwhile = ready.flat_map(at_each);
+            actions
+                .extend(meanwhile.map(|(step, worker)| Action::EnqueueMeanwhile { step, worker }));
+        }
         if !statements::has_room(database, &self.rules) {
             return;
         }
         let workers = || 0..self.workers;
-        for step in by_limit().map(|(step, _)| *step) {
+        let steps: Vec<usize> = database.held_by_limit().collect();
+        for step in steps.iter().copied() {
             actions.extend(workers().map(|worker| Action::Admit { step, worker }));
         }
-        let steps: Vec<usize> = by_limit().map(|(step, _)| *step).collect();
         if self.rules.flaw == Some(Flaw::JudgesBeforeTheLock)
             && let [one, other] = steps[..]
         {
@@ -165,6 +195,18 @@ impl LifeCycle {
         })
     }
 
+    /// What workers may give back of what they have in hand.
+    fn yields<'a>(&'a self, world: &'a World) -> impl Iterator<Item = Action> + 'a {
+        let keeps = if world.faults > 0 { &[false, true][..] } else { &[false] };
+        world.hands.iter().flat_map(move |(delivery, worker)| {
+            keeps.iter().map(|keeps| Action::Yield {
+                delivery: *delivery,
+                worker: *worker,
+                keeps: *keeps,
+            })
+        })
+    }
+
     fn faults(&self, world: &World) -> Vec<Fault> {
         let mut faults = Vec::new();
         for worker in 0..self.workers {
@@ -181,7 +223,23 @@ impl LifeCycle {
         if world.flushed.is_some() {
             faults.push(Fault::CrashDatabase);
         }
+        if world.lets_go {
+            faults.push(Fault::LoseLettingGo);
+        }
+        faults.extend(self.late_admissions(world));
         faults
+    }
+
+    /// Replicas that have seen a step held which is not any more.
+    fn late_admissions(&self, world: &World) -> Vec<Fault> {
+        let database = &world.database;
+        if !statements::has_slot(database, &self.rules) {
+            return Vec::new();
+        }
+        let moved_on = |step: &usize| database.held.get(step) != Some(&Hold::Limit);
+        let steps = world.seen.iter().copied().filter(moved_on);
+        let at_each = |step| (0..self.workers).map(move |worker| Fault::AdmitLate { step, worker });
+        steps.flat_map(at_each).collect()
     }
 
     fn interventions(&self, world: &World) -> Vec<Intervention> {

@@ -8,7 +8,8 @@
 //! hold in each state that can be reached stands in [`promises`].
 //!
 //! There is no time. Whatever waits for some (a back-off, the end of a session, the fallback interval of
-//! a queue) may happen at any moment, so every delay is covered. Nor are there hints: a hint only makes a
+//! a queue) may happen at any moment, so every delay is covered: of the time of a rate only is told that it
+//! passes, for one step that has begun after the other. Nor are there hints: a hint only makes a
 //! stage look at once for what it may look for anyway, so a service that dies between its commit and its
 //! hint is one that looks later.
 

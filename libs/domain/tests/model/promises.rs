@@ -26,6 +26,9 @@ pub(crate) const LEASES: &str = "a step in progress is held under its delivery, 
 pub(crate) const ONE_HOLDER: &str = "a delivery is at one worker";
 pub(crate) const PAUSES: &str = "nothing begins of what is paused";
 pub(crate) const LIMITS: &str = "no more steps run than the limit says";
+pub(crate) const RATES: &str = "no more steps begin in a time than the rate says";
+pub(crate) const YIELDS: &str =
+    "what has yielded goes on, and is not cut off as if it had not begun";
 pub(crate) const PLACES: &str = "no more workers of a batch have a place than may";
 pub(crate) const PLACES_ARE_USED: &str = "no worker of a batch waits while a place is free";
 pub(crate) const FAILS_FAST: &str = "of a batch that fails fast, nobody begins after a failure";
@@ -67,7 +70,9 @@ pub(crate) fn all() -> Vec<Promise> {
             })
         }),
         Promise::always(OUTBOX, |_, world| {
-            world.messages_were_lost || statements::forgotten(&world.database).is_empty()
+            // What was held by the pause of a template is sent right after that.
+            let may_be_late = world.messages_were_lost || world.lets_go;
+            may_be_late || statements::forgotten(&world.database).is_empty()
         }),
         Promise::always(LEASES, |_, world| {
             world.database.steps.iter().enumerate().all(|(step, row)| {
@@ -84,7 +89,19 @@ pub(crate) fn all() -> Vec<Promise> {
         }),
         Promise::always(PAUSES, |_, world| !world.database.began_while_paused),
         Promise::always(LIMITS, |model, world| {
-            model.rules.limit.is_none_or(|most| running(&world.database) <= most)
+            model.rules.max_concurrent().is_none_or(|most| running(&world.database) <= most)
+        }),
+        Promise::always(RATES, |model, world| {
+            let begun = world.database.begun.map_or(0, usize::from);
+            model.rules.rate().is_none_or(|most| begun <= most)
+        }),
+        Promise::always(YIELDS, |model, world| {
+            steps(model).all(|step| {
+                let database = &world.database;
+                let is_cut_off =
+                    database.state(step) == Some(StepState::Error) && spent(database, step) == 0;
+                !is_cut_off || of_step(database, step).all(|fate| fate != Fate::Yielded)
+            })
         }),
         Promise::always(PLACES, |model, world| {
             parallelism(model).is_none_or(|most| placed(model, &world.database) <= most)
@@ -113,6 +130,15 @@ pub(crate) fn all() -> Vec<Promise> {
                 && !world.database.messages().any(ready)
         }),
     ]
+}
+
+/// That it holds something back, which begins when its time is over.
+pub(crate) fn of_a_rate() -> Promise {
+    Promise::sometimes("a step waits for nothing but the time of its rate", |model, world| {
+        let database = &world.database;
+        let by_limit = database.held_by_limit().next().is_some();
+        by_limit && running(database) == 0 && !statements::has_room(database, &model.rules)
+    })
 }
 
 /// Whether nothing is left behind by a task that has ended, or waits for somebody to repair it.
@@ -180,8 +206,14 @@ fn unmet(model: &LifeCycle, database: &Database, step: usize) -> usize {
 
 /// How many attempts its workers have had in this life.
 fn spent(database: &Database, step: usize) -> usize {
-    let of_it = database.fates.iter().filter(|(delivery, _)| delivery.step == step);
-    of_it.filter(|(_, fate)| matches!(fate, Fate::Held | Fate::Taken | Fate::Lost)).count()
+    let spent = |fate: &Fate| matches!(fate, Fate::Held | Fate::Taken | Fate::Lost);
+    of_step(database, step).filter(spent).count()
+}
+
+/// What became of a step's deliveries.
+fn of_step(database: &Database, step: usize) -> impl Iterator<Item = Fate> + '_ {
+    let of_it = database.fates.iter().filter(move |(delivery, _)| delivery.step == step);
+    of_it.map(|(_, fate)| *fate)
 }
 
 fn states(database: &Database) -> impl Iterator<Item = StepState> + '_ {

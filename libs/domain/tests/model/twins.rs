@@ -7,7 +7,7 @@ use crate::{
     graph::{Batch, Graph},
     life_cycle::LifeCycle,
     promises,
-    statements::Rules,
+    statements::{Limit, Pauses, Rules},
 };
 
 /// Deeper than any way to break a promise that is looked for here.
@@ -15,8 +15,9 @@ const DEEP: usize = 16;
 
 /// What is built wrong in a small task.
 fn of(graph: Graph, flaw: Flaw) -> LifeCycle {
-    let rules = Rules { graph, max_attempts: 2, limit: None, flaw: Some(flaw) };
-    LifeCycle { rules, workers: 2, faults: 1, interventions: 0, pauses: 0 }
+    let (limit, pauses) = (None, Pauses::Task);
+    let rules = Rules { graph, max_attempts: 2, limit, pauses, flaw: Some(flaw) };
+    LifeCycle { rules, workers: 2, faults: 1, interventions: 0, pauses: 0, yields: 0 }
 }
 
 /// Also while operators step in.
@@ -27,13 +28,33 @@ fn breaks(flaw: Flaw, promise: &'static str) {
 /// Where two steps share a limit of one.
 fn breaks_a_limit(flaw: Flaw, promise: &'static str) {
     let mut life_cycle = of(Graph::side_by_side(2), flaw);
-    life_cycle.rules.limit = Some(1);
+    life_cycle.rules.limit = Some(Limit { max_concurrent: Some(1), rate: None });
     found(&life_cycle, promise);
+}
+
+/// Where so many of two steps may begin in a time.
+fn breaks_a_rate(flaw: Flaw, (most, faults): (usize, u8), promise: &'static str) {
+    let mut life_cycle = of(Graph::side_by_side(2), flaw);
+    life_cycle.rules.limit = Some(Limit { max_concurrent: None, rate: Some(most) });
+    found(&LifeCycle { faults, ..life_cycle }, promise);
 }
 
 /// Where a task is paused.
 fn breaks_a_pause(flaw: Flaw, promise: &'static str) {
     found(&LifeCycle { pauses: 1, ..of(Graph::chain(2), flaw) }, promise);
+}
+
+/// Where a template is paused.
+fn breaks_a_pause_of_a_template(flaw: Flaw, promise: &'static str) {
+    let mut life_cycle = of(Graph::chain(2), flaw);
+    life_cycle.rules.pauses = Pauses::Template;
+    found(&LifeCycle { faults: 0, pauses: 1, ..life_cycle }, promise);
+}
+
+/// Where a worker of a batch may yield that has a place beside the other.
+fn breaks_a_yield(flaw: Flaw, promise: &'static str) {
+    let graph = Graph::batch(Batch { most: 2, parallelism: 2, fails_fast: true });
+    found(&LifeCycle { faults: 0, yields: 1, ..of(graph, flaw) }, promise);
 }
 
 /// Where two workers of a batch share one place.
@@ -120,6 +141,46 @@ fn a_step_given_back_that_begins_without_a_slot_finds_another_in_its_place() {
 #[test]
 fn a_slot_given_back_by_the_results_statement_is_lost_with_a_worker() {
     breaks_a_limit(Flaw::SlotsAreGivenBack, promises::NO_STEP_IS_LOST);
+}
+
+#[test]
+fn a_rate_judged_before_its_lock_lets_two_replicas_begin_what_there_is_time_for_one() {
+    breaks_a_rate(Flaw::JudgesBeforeTheLock, (1, 0), promises::RATES);
+}
+
+#[test]
+fn a_step_given_back_that_begins_from_its_queue_is_one_too_many_for_its_rate() {
+    breaks_a_rate(Flaw::BeginsFromItsQueue, (1, 1), promises::RATES);
+}
+
+#[test]
+fn a_rate_that_counts_what_runs_forgets_what_has_ended() {
+    breaks_a_rate(Flaw::RatesCountWhatRuns, (1, 0), promises::RATES);
+}
+
+#[test]
+fn a_rate_that_is_refilled_lets_too_many_begin_around_its_refill() {
+    breaks_a_rate(Flaw::RatesAreRefilled, (2, 0), promises::RATES);
+}
+
+#[test]
+fn a_rate_that_counts_for_ever_holds_a_step_for_ever() {
+    breaks_a_rate(Flaw::RatesCountForEver, (1, 0), promises::NO_STEP_IS_LOST);
+}
+
+#[test]
+fn a_pause_judged_before_its_lock_lets_a_step_begin_after_its_answer() {
+    breaks_a_pause_of_a_template(Flaw::JudgesPausesBeforeTheirLock, promises::PAUSES);
+}
+
+#[test]
+fn a_pause_judged_before_its_lock_holds_a_step_after_all_was_let_go() {
+    breaks_a_pause_of_a_template(Flaw::JudgesPausesBeforeTheirLock, promises::OUTBOX);
+}
+
+#[test]
+fn a_worker_that_has_yielded_and_is_taken_for_one_that_has_not_begun_is_cut_off() {
+    breaks_a_yield(Flaw::CutsOffWhatHasYielded, promises::YIELDS);
 }
 
 #[test]

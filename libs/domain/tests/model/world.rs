@@ -26,6 +26,12 @@ pub(crate) struct World {
     pub(crate) interventions: u8,
     /// How often it may still be paused.
     pub(crate) pauses: u8,
+    /// How often workers may still yield.
+    pub(crate) yields: u8,
+    /// Steps that some replica has seen held by their limit, and may still try to begin.
+    pub(crate) seen: BTreeSet<usize>,
+    /// Whether somebody has resumed the template, and is about to let go what was held.
+    pub(crate) lets_go: bool,
     /// Whether somebody has lost a message, so that the reconciler is needed.
     pub(crate) messages_were_lost: bool,
 }
@@ -57,19 +63,28 @@ impl World {
                 self.flushed.get_or_insert_with(|| Box::new(before));
             }
         }
-        self.forget_what_no_crash_can_undo();
+        self.seen.extend(self.database.held_by_limit());
+        self.forget_what_no_fault_can_use();
+    }
+
+    /// Time passes for all of it: no crash takes that back.
+    pub(crate) fn pass_time(&mut self, passes: impl Fn(&mut Database)) {
+        let flushed = self.flushed.as_deref_mut();
+        flushed.into_iter().chain([&mut self.database]).for_each(passes);
     }
 
     /// One less may go wrong.
     pub(crate) fn spend_a_fault(&mut self) {
         self.faults -= 1;
-        self.forget_what_no_crash_can_undo();
+        self.forget_what_no_fault_can_use();
     }
 
-    /// With no fault left there is no crash: states that differ only in what it would leave are one.
-    fn forget_what_no_crash_can_undo(&mut self) {
+    /// With no fault left there is no crash, and nobody late: states that differ only in what these would
+    /// find are one.
+    fn forget_what_no_fault_can_use(&mut self) {
         if self.faults == 0 {
             self.flushed = None;
+            self.seen.clear();
         }
     }
 

@@ -1,37 +1,12 @@
 //! `steps/admit.sql`, under the lock of the limit.
 
-use tasker_domain::{StepEvent, StepState, TaskEvent};
+use tasker_domain::{StepEvent, TaskEvent};
 
-use super::Rules;
-use crate::{
-    database::{Database, Hold, Session, Step},
-    flaw::Flaw,
-};
+use super::{Rules, usage::grant};
+use crate::database::{Database, Hold, Session};
 
-/// Whether the limit has a slot.
-pub(crate) fn has_room(database: &Database, rules: &Rules) -> bool {
-    rules.limit.is_some_and(|most| in_use(database, rules) < most)
-}
-
-/// How many slots are in use: of attempts that run.
-fn in_use(database: &Database, rules: &Rules) -> usize {
-    match rules.flaw {
-        Some(Flaw::SlotsAreGivenBack) => count(database, |_, _| true),
-        _ => count(database, |step, granted| is_in_use(database, step, granted)),
-    }
-}
-
-fn count(database: &Database, is_in_use: impl Fn(usize, u8) -> bool) -> usize {
-    let used = database.grants.iter().filter(|((step, granted), _)| is_in_use(*step, *granted));
-    used.map(|(_, times)| usize::from(*times)).sum()
-}
-
-fn is_in_use(database: &Database, step: usize, granted: u8) -> bool {
-    let runs = |row: &Step| row.state == StepState::InProgress && row.attempt == granted;
-    database.steps[step].as_ref().is_some_and(runs)
-}
-
-/// Begins a step that the limit held, perhaps once more. What has moved on is forgotten.
+/// Begins a step that the limit held when somebody looked, perhaps once more. What has moved on is forgotten;
+/// what is held by then for another reason, or not at all, begins like the rest.
 pub(crate) fn admit(
     database: &mut Database,
     rules: &Rules,
@@ -39,11 +14,13 @@ pub(crate) fn admit(
     session: Session,
     has_room: bool,
 ) {
-    if database.held.get(&step) != Some(&Hold::Limit) || !has_room {
+    if !has_room {
         return;
     }
     if database.paused {
-        database.held.insert(step, Hold::Pause);
+        if let Some(hold) = database.held.get_mut(&step) {
+            *hold = Hold::Pause;
+        }
         return;
     }
     database.held.remove(&step);
@@ -61,13 +38,7 @@ pub(crate) fn admit(
         database.move_step(step, StepEvent::Enqueue);
     }
     database.begin(step, session);
-    let attempt = database.steps[step].as_ref().map_or(0, |row| row.attempt);
-    if rules.flaw == Some(Flaw::SlotsAreGivenBack) {
-        *database.grants.entry((step, attempt)).or_default() += 1;
-    } else {
-        // One of an attempt with the same number before the step was reset is outdated.
-        database.grants.insert((step, attempt), 1);
-    }
+    grant(database, rules, step);
     if !fresh {
         return;
     }
@@ -75,12 +46,5 @@ pub(crate) fn admit(
     database.counts.in_flight += 1;
     if database.counts.ready == 0 {
         database.move_task(TaskEvent::StepsEnqueued);
-    }
-}
-
-/// What the twin with [`Flaw::SlotsAreGivenBack`] does where a worker's result is taken.
-pub(super) fn give_back(database: &mut Database, rules: &Rules, step: usize) {
-    if rules.flaw == Some(Flaw::SlotsAreGivenBack) {
-        database.grants.retain(|(of, _), _| *of != step);
     }
 }

@@ -3,7 +3,7 @@
 use tasker_domain::{StepEvent, StepState, TaskEvent};
 
 use super::{
-    Rules, Source, admit::give_back, admit_workers::admit_workers, create::lay_out, is_fenced,
+    Rules, Source, admit_workers::admit_workers, create::lay_out, is_fenced, usage::give_back,
 };
 use crate::{
     database::{Database, Delivery, Message, Outcome, Session},

@@ -8,6 +8,7 @@ use crate::database::{Database, Message, Step};
 /// Gives birth to the task with the steps that need no decision.
 pub(crate) fn create(rules: &Rules) -> Database {
     let mut database = Database::before_birth(rules.graph.len());
+    database.begun = rules.rate().map(|_| 0);
     database.move_task(TaskEvent::Start);
     let with_it = (0..rules.graph.len()).filter(|step| rules.graph.is_born_with_the_task(*step));
     for step in with_it {

@@ -5,12 +5,17 @@ use tasker_domain::{StepEvent, TaskEvent};
 use super::Rules;
 use crate::database::{Database, Hold, Message, Session};
 
-/// Puts a ready step into its worker queue, or gives it to a connected worker at once. What is paused, or has
-/// a limit, is held.
-pub(crate) fn enqueue(database: &mut Database, rules: &Rules, step: usize, place: Option<Session>) {
+/// Puts a ready step into its worker queue, or gives it to a connected worker at once. What is paused, as far
+/// as the statement has seen, or has a limit, is held.
+pub(crate) fn enqueue(
+    database: &mut Database,
+    rules: &Rules,
+    (step, place): (usize, Option<Session>),
+    paused: bool,
+) {
     let taken = database.take(&Message::Ready(step));
     let limited = rules.limit.map(|_| Hold::Limit);
-    let hold = if database.paused { Some(Hold::Pause) } else { limited };
+    let hold = if paused { Some(Hold::Pause) } else { limited };
     let unlocked = database.steps[step].as_ref().is_some_and(|step| step.unmet_dependencies == 0);
     let task = database.task.after(TaskEvent::StepsEnqueued);
     if !taken || !unlocked || task.is_err() || !database.allows(step, &[StepEvent::Enqueue]) {

@@ -3,8 +3,8 @@
 use tasker_domain::{StepEvent, TaskEvent};
 
 use super::{
-    Rules, Source, admit::give_back, admit_workers::admit_workers, fail_batch::fail_batch,
-    is_fenced,
+    Rules, Source, admit_workers::admit_workers, fail_batch::fail_batch, is_fenced,
+    usage::give_back,
 };
 use crate::{
     database::{Database, Delivery, Message, Outcome},

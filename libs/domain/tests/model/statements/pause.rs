@@ -1,8 +1,12 @@
-//! `pauses/pause_task.sql`, `pauses/resume_task.sql` and `held_steps/let_go.sql`, which is one commit with it.
+//! `pauses/pause_task.sql` and `pauses/pause_template.sql`, `pauses/resume_task.sql` and
+//! `pauses/resume_template.sql`, and `held_steps/let_go.sql`.
+//!
+//! Who pauses or resumes a template has the lock that all who begin steps share. So these, too, are judged
+//! by the pauses that there are when they commit, as a task's lock has it for its own.
 
 use tasker_domain::StepState;
 
-use super::Rules;
+use super::{Pauses, Rules};
 use crate::{
     database::{Database, Hold, Message},
     flaw::Flaw,
@@ -13,10 +17,17 @@ pub(crate) fn pause(database: &mut Database) {
     database.paused |= !database.task.is_end();
 }
 
-/// Lets the task go on, and sends what the pause held. What has moved on meanwhile is forgotten.
+/// Lets the task go on. That of a task lets go what it held in the same commit, that of a template later.
 pub(crate) fn resume(database: &mut Database, rules: &Rules) {
     database.paused = false;
-    if rules.flaw == Some(Flaw::ResumesAlone) {
+    if rules.pauses == Pauses::Task && rules.flaw != Some(Flaw::ResumesAlone) {
+        let_go(database);
+    }
+}
+
+/// Sends what the pause held. What has moved on meanwhile is forgotten.
+pub(crate) fn let_go(database: &mut Database) {
+    if database.paused {
         return;
     }
     let by_pause = database.held.iter().filter(|(_, hold)| **hold == Hold::Pause);
