@@ -33,6 +33,7 @@ in_both_shapes![
     steps_with_limits_among_others_are_judged_each_by_its_own,
     a_step_that_is_given_back_leaves_its_place_to_the_next_and_waits_for_one_again,
     a_step_that_yields_for_a_time_has_no_place_meanwhile,
+    a_held_step_that_is_paused_leaves_its_place_to_the_next,
     a_limited_step_without_a_worker_waits_for_one_like_any_other,
 ];
 
@@ -339,6 +340,27 @@ async fn a_step_that_yields_for_a_time_has_no_place_meanwhile(mesh: &Mesh) {
     assert_eq!(verdict, ResultVerdict::Committed);
     let delivery = session.take().await;
     assert_eq!((delivery.task_id.as_str(), delivery.attempt), (older.as_str(), 1));
+    let verdict = session.report(success(&delivery.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    completes(&client, &older).await;
+    session.drain().await;
+    ledger.every_task_has_completed_once(2).await;
+    ledger.nothing_is_left().await;
+}
+
+async fn a_held_step_that_is_paused_leaves_its_place_to_the_next(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let (older, younger) = two_for_one_place(&client).await;
+    until_held(&ledger, 2).await;
+    client.pause_task(&older, &Operator::new("ada", "")).await.unwrap();
+    let mut session = one_at_a_time(mesh, "only").await;
+    let delivery = session.take().await;
+    assert_eq!(delivery.task_id, younger);
+    let verdict = session.report(success(&delivery.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    client.resume_task(&older, &Operator::new("ada", "")).await.unwrap();
+    let delivery = session.take().await;
+    assert_eq!(delivery.task_id, older);
     let verdict = session.report(success(&delivery.delivery_token, "1")).await;
     assert_eq!(verdict, ResultVerdict::Committed);
     completes(&client, &older).await;

@@ -245,6 +245,7 @@ pub async fn admit(
     }
     let Deliveries { database, actor, announcer, .. } = deliveries;
     let mut wait = None;
+    let mut others_may_begin = !look.refused.is_empty();
     let mut refused = look.refused.as_slice();
     // If that fails, halves of them, until the bad one is alone.
     let mut rest = vec![(items, matches)];
@@ -252,6 +253,7 @@ pub async fn admit(
         match database.store.admit_steps(namespace, &items, refused, actor).await {
             Ok(admitted) => {
                 refused = &[];
+                others_may_begin |= admitted.started.len() < items.len();
                 wait = wait.into_iter().chain(admitted.wait).min();
                 let tasks = admitted.watched.into_iter().collect();
                 announcer.announce(Announcement { tasks, ..Announcement::default() });
@@ -274,8 +276,9 @@ pub async fn admit(
             }
         }
     }
-    if !look.refused.is_empty() {
-        // They stood before others that their former limit may let begin.
+    if others_may_begin {
+        // What another limit holds, or a pause, or what has moved on, stood before others that its former
+        // limit may let begin.
         deliveries.roster.may_begin(namespace, []);
     }
     Ok(wait)
