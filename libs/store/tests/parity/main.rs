@@ -5,7 +5,7 @@
 mod bench;
 mod verb;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Connection as _, PgConnection};
 use tasker_domain::{StepEvent, StepState, TaskEvent, TaskId, TaskState};
@@ -85,6 +85,24 @@ async fn the_database_guards_every_transition() {
             }
         }
     }
+}
+
+#[test]
+fn every_move_that_a_step_may_make_is_made_by_a_verb() {
+    let mut made = BTreeSet::new();
+    for verb in Verb::ALL {
+        for from in StepState::ALL.into_iter().filter(|state| verb.expected(*state).is_some()) {
+            verb.events(from).iter().fold(from, |state, event| {
+                made.insert(format!("{state} + {event:?}"));
+                state.after(*event).unwrap()
+            });
+        }
+    }
+    // Of all that is legal, only this nobody does: an end leaves what has failed as it is.
+    made.insert(format!("{} + {:?}", StepState::Error, StepEvent::Cancel));
+    let pairs = StepState::ALL.iter().flat_map(|state| StepEvent::ALL.map(|event| (state, event)));
+    let legal = pairs.filter(|(state, event)| state.after(*event).is_ok());
+    assert_eq!(made, legal.map(|(state, event)| format!("{state} + {event:?}")).collect());
 }
 
 #[tokio::test]
