@@ -12,7 +12,7 @@ use crate::wait::until;
 
 mod record;
 
-pub use record::{Move, Record, Row};
+pub use record::{Grant, Move, Record, Row};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

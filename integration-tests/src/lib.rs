@@ -19,7 +19,7 @@ mod wait;
 mod worker;
 
 pub use examples::{example, register_examples};
-pub use ledger::{Ledger, Move, Record, Row, Wait};
+pub use ledger::{Grant, Ledger, Move, Record, Row, Wait};
 pub use mesh::{Mesh, Setup};
 pub use program::{Program, Signal};
 pub use recorder::{Recorder, Run};

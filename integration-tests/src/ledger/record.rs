@@ -46,7 +46,57 @@ pub struct Move {
     pub reason: Option<String>,
 }
 
+/// A limit has let a step begin, and counts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Of which task.
+    pub task_id: String,
+    /// Which step, by name.
+    pub step: String,
+    /// The limit's name.
+    pub limit: String,
+    /// Of its key; empty without one.
+    pub value: String,
+    /// When, by the database's clock, in µs.
+    pub at_us: i64,
+}
+
 impl Ledger {
+    /// Notes from now on what limits let begin: the mesh forgets what no limit counts any more.
+    pub async fn note_grants(&self) {
+        for statement in [
+            "CREATE TABLE noted_grants (LIKE limit_grants)",
+            "CREATE FUNCTION note_grant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                INSERT INTO noted_grants VALUES (NEW.*);
+                RETURN NEW;
+             END $$",
+            "CREATE TRIGGER note_grant AFTER INSERT ON limit_grants FOR EACH ROW
+             EXECUTE FUNCTION note_grant()",
+        ] {
+            self.change(statement).await;
+        }
+    }
+
+    /// What limits have let begin, as far as it was noted.
+    pub async fn grants(&self) -> Vec<Grant> {
+        let rows: Vec<(Uuid, String, String, String, i64)> = sqlx::query_as(
+            "SELECT task_id, name, limit_name, limit_value,
+                (extract(epoch FROM granted_at) * 1000000)::bigint
+             FROM noted_grants JOIN steps USING (task_id, ordinal)",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .expect("what was noted can be read");
+        let grant = |(task, step, limit, value, at_us): (Uuid, _, _, _, _)| Grant {
+            task_id: task.to_string(),
+            step,
+            limit,
+            value,
+            at_us,
+        };
+        rows.into_iter().map(grant).collect()
+    }
+
     /// What became of all tasks, by id.
     pub async fn records(&self) -> BTreeMap<String, Record> {
         let tasks: Vec<(Uuid, String)> = sqlx::query_as("SELECT task_id, state::text FROM tasks")

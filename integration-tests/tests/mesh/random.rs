@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use self::{
     careless::Careless,
-    check::limits,
+    check::{limits, rates},
     operate::operate,
     plan::{Hand, Plan},
 };
@@ -57,6 +57,7 @@ async fn random_graphs_end_as_they_must_though_results_are_careless_and_operator
     let mesh = setup().start_in_one_process().await;
     clock.tell("the mesh is ready");
     let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    ledger.note_grants().await;
     register(&client, &plans).await;
     clock.tell("the templates are registered");
     let worker = mesh.worker(&[NAMESPACE], &scripted());
@@ -81,6 +82,7 @@ async fn random_graphs_end_as_they_must_though_services_and_workers_are_killed()
     clock.tell("the mesh is ready");
     let client = patient(&mesh);
     let ledger = mesh.ledger().await;
+    ledger.note_grants().await;
     register(&client, &plans).await;
     clock.tell("the templates are registered");
     let none: [(&str, &str); 0] = [];
@@ -203,6 +205,9 @@ async fn all_is_as_it_must(ledger: &Ledger, seed: u64, plans: &[Plan], task_ids:
     let most = limits::most(tasks());
     println!("at once: {most:?}");
     assert_eq!(limits::wrong(&most), [""; 0]);
+    let grants = ledger.grants().await;
+    println!("in a time: {:?}", rates::most(&grants));
+    assert_eq!(rates::wrong(tasks(), &grants), [""; 0]);
     tell(records.values());
 }
 

@@ -11,6 +11,7 @@ use super::{
 };
 
 pub(super) mod limits;
+pub(super) mod rates;
 mod tests;
 
 /// Why a worker of a batch ended that had not begun.

@@ -16,10 +16,25 @@ const MOST_BATCHES: u32 = 5;
 /// So many values have the keys of limits.
 const CUSTOMERS: u32 = 4;
 
-/// What is shared by the steps of all templates: so many of them may run at once.
-pub(super) const LIMITS: [Limit; 2] = [
-    Limit { name: "of_all", key: None, most: 4 },
-    Limit { name: "of_each", key: Some("/who"), most: 2 },
+/// So likely has a step each limit.
+const LIMITED: f64 = 0.1;
+
+/// What is shared by the steps of all templates.
+pub(super) const LIMITS: [Limit; 4] = [
+    Limit { name: "of_all", key: None, most: Some(4), rate: None },
+    Limit { name: "of_each", key: Some("/who"), most: Some(2), rate: None },
+    Limit {
+        name: "rate_of_all",
+        key: None,
+        most: None,
+        rate: Some(Rate { count: 12, seconds: 1 }),
+    },
+    Limit {
+        name: "rate_of_each",
+        key: Some("/who"),
+        most: Some(3),
+        rate: Some(Rate { count: 6, seconds: 1 }),
+    },
 ];
 
 /// A template, what the handlers of its one task are told, and what is done to the task meanwhile.
@@ -83,7 +98,23 @@ pub(super) enum Strategy {
 pub(super) struct Limit {
     pub(super) name: &'static str,
     pub(super) key: Option<&'static str>,
-    pub(super) most: usize,
+    /// So many may run at once.
+    pub(super) most: Option<usize>,
+    pub(super) rate: Option<Rate>,
+}
+
+/// So many may begin in a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rate {
+    pub(super) count: usize,
+    pub(super) seconds: u32,
+}
+
+impl Limit {
+    /// Which of its values a task has.
+    pub(super) fn value<'p>(&self, plan: &'p Plan) -> &'p str {
+        self.key.map_or("", |_| &plan.script.who)
+    }
 }
 
 /// What operators do to a task.
@@ -166,7 +197,7 @@ impl Step {
             retryable: random.random_bool(0.9),
             back_off: ["none", "linear", "exponential", "fibonacci"][random.random_range(0..4)],
             has_schema: random.random_bool(0.3),
-            limits: (0..LIMITS.len()).filter(|_| random.random_bool(0.15)).collect(),
+            limits: (0..LIMITS.len()).filter(|_| random.random_bool(LIMITED)).collect(),
         }
     }
 

@@ -34,7 +34,7 @@ pub(in super::super) fn most<'a>(
     let mut most: BTreeMap<(&str, String), usize> = BTreeMap::new();
     for (it, plan, record, limit) in moves {
         let limit = &LIMITS[limit];
-        let value = limit.key.map(|_| plan.script.who.clone()).unwrap_or_default();
+        let value = limit.value(plan).to_owned();
         let running = running.entry((limit.name, value.clone())).or_default();
         let step = (record.task_id.as_str(), it.step.as_str());
         if begins(it) {
@@ -51,7 +51,7 @@ pub(in super::super) fn most<'a>(
 
 /// Says which limits were not kept.
 pub(in super::super) fn wrong(most: &BTreeMap<(&'static str, String), usize>) -> Vec<String> {
-    let allowed = |name: &str| LIMITS.iter().find(|limit| limit.name == name).map(|it| it.most);
-    let over = most.iter().filter(|((name, _), most)| Some(**most) > allowed(name));
+    let allowed = |name: &str| LIMITS.iter().find(|limit| limit.name == name)?.most;
+    let over = most.iter().filter(|((name, _), most)| allowed(name).is_some_and(|it| **most > it));
     over.map(|((name, value), most)| format!("{most} at once of {name} {value:?}")).collect()
 }

@@ -1,10 +1,10 @@
 //! The check sees what is wrong: a history that is right, and what could be wrong with it.
 
 use tasker_domain::{StepEvent, StepEvent::*, StepState, TaskState};
-use tasker_integration_tests::{Answer, End, Line, Move, Record, Row, Says, Script, Told};
+use tasker_integration_tests::{Answer, End, Grant, Line, Move, Record, Row, Says, Script, Told};
 
-use super::{limits, wrong};
-use crate::random::plan::{Batch, Hand, Kind, Plan, Step, Strategy};
+use super::{limits, rates, wrong};
+use crate::random::plan::{Batch, Hand, Kind, LIMITS, Plan, Step, Strategy};
 
 const BEGINS: &[StepEvent] = &[Enqueue, Start];
 const ENDS_WELL: &[StepEvent] = &[EnqueueForOrchestration, Complete];
@@ -194,4 +194,45 @@ fn a_step_too_many_under_a_limit_is_seen() {
     assert_eq!(limits::wrong(&limits::most([(&plan, &history.0)])), [""; 0]);
     history.passes("step_0", &[Start], None);
     assert_eq!(limits::wrong(&limits::most([(&plan, &history.0)])).len(), 1);
+}
+
+/// Steps that begin under the third limit, each with the time in ms at which that counts it.
+fn rated(times: &[i64]) -> (Plan, History, Vec<Grant>) {
+    let limited = |nth| Step { limits: vec![2], ..step(nth, Kind::Standard, &[]) };
+    let plan = plan((0..times.len()).map(limited).collect(), "");
+    let mut history = History::of(TaskState::Complete);
+    let grants = times.iter().zip(&plan.steps).map(|(at_ms, step)| {
+        history.passes(&step.name, BEGINS, None);
+        Grant {
+            task_id: "task".to_owned(),
+            step: step.name.clone(),
+            limit: LIMITS[2].name.to_owned(),
+            value: String::new(),
+            at_us: at_ms * 1_000,
+        }
+    });
+    let grants = grants.collect();
+    (plan, history, grants)
+}
+
+#[test]
+fn a_begin_too_many_in_the_time_of_a_rate_is_seen() {
+    let most = LIMITS[2].rate.unwrap().count;
+    let mut times: Vec<i64> = (0..most as i64).map(|nth| nth * 10).collect();
+    times.push(1_000);
+    let (plan, history, grants) = rated(&times);
+    assert_eq!(rates::wrong([(&plan, &history.0)], &grants), [""; 0]);
+    times[most] = 999;
+    let (plan, history, grants) = rated(&times);
+    let wrong = rates::wrong([(&plan, &history.0)], &grants);
+    assert_eq!(wrong, [format!("{} began in a time of rate_of_all \"\"", most + 1)]);
+}
+
+#[test]
+fn a_begin_that_its_limit_has_not_counted_is_seen() {
+    let (plan, mut history, mut grants) = rated(&[0, 1]);
+    history.passes("step_0", &[Release], None).passes("step_0", &[Start], None);
+    assert_eq!(rates::wrong([(&plan, &history.0)], &grants).len(), 1);
+    grants.push(Grant { at_us: 2, ..grants[0].clone() });
+    assert_eq!(rates::wrong([(&plan, &history.0)], &grants), [""; 0]);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Batch, Kind, LIMITS, Plan, Step, Strategy};
+use super::{Batch, Kind, LIMITS, Plan, Rate, Step, Strategy};
 
 impl Plan {
     pub(in super::super) fn template(&self, namespace: &str) -> String {
@@ -20,9 +20,15 @@ impl Plan {
         let parents = step.parents.iter().map(|parent| &self.steps[*parent].name);
         let limits = step.limits.iter().map(|nth| {
             let limit = &LIMITS[*nth];
-            let mut declared = json!({"name": limit.name, "max_concurrent": limit.most});
+            let mut declared = json!({"name": limit.name});
             if let Some(key) = limit.key {
                 declared["key"] = json!(key);
+            }
+            if let Some(most) = limit.most {
+                declared["max_concurrent"] = json!(most);
+            }
+            if let Some(Rate { count, seconds }) = limit.rate {
+                declared["rate"] = json!({"count": count, "per_seconds": seconds});
             }
             declared
         });
