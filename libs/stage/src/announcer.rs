@@ -1,25 +1,41 @@
 //! Announces what moved, after the commit: what comes while one announcement is out goes into the next.
+//!
+//! A task on its way is announced a little later than it moves: whoever watches it does not mind, and each
+//! announcement has them all look. A task that has come to rest is announced like work that waits.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tasker_store::{Announcement, Store};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use uuid::Uuid;
 
-/// The least time between two announcements that only watchers want.
-const PACE: Duration = Duration::from_millis(10);
-/// The least time between two others: a lone one goes out at once.
-const URGENT: Duration = Duration::from_millis(2);
+/// How long the moves of tasks on their way are gathered.
+const GATHERED: Duration = Duration::from_millis(10);
+/// The least time between two announcements: one that is alone and that somebody waits for goes out at once.
+const APART: Duration = Duration::from_millis(2);
 
 /// Where announcements go in; clones lead to the same place.
 #[derive(Debug, Clone)]
 pub struct Announcer {
     id: Uuid,
-    waiting: Arc<Mutex<Announcement>>,
+    waiting: Arc<Mutex<Waiting>>,
     wake: Arc<Notify>,
+}
+
+/// What is to be told.
+#[derive(Debug, Default)]
+struct Waiting {
+    announcement: Announcement,
+    /// When the first of it came in.
+    since: Option<Instant>,
+    /// Whether somebody waits for it.
+    urgent: bool,
 }
 
 impl Announcer {
@@ -45,28 +61,40 @@ impl Announcer {
         });
     }
 
+    /// Tells who watches these tasks that they have come to rest.
+    pub fn rest(&self, tasks: impl IntoIterator<Item = Uuid>) {
+        let tasks = tasks.into_iter().collect();
+        self.add(Announcement { tasks, ..Announcement::default() }, true);
+    }
+
     /// Tells all replicas.
     pub fn announce(&self, announcement: Announcement) {
+        let urgent = !announcement.is_only_for_watchers();
+        self.add(announcement, urgent);
+    }
+
+    fn add(&self, announcement: Announcement, urgent: bool) {
         if !announcement.is_empty() {
-            self.waiting().merge(announcement);
+            let mut waiting = self.waiting();
+            waiting.announcement.merge(announcement);
+            waiting.since.get_or_insert_with(Instant::now);
+            waiting.urgent |= urgent;
+            drop(waiting);
             self.wake.notify_one();
         }
     }
 
     async fn run(self, store: Store) {
-        let mut last = Instant::now();
+        let mut last = None;
         loop {
             self.wake.notified().await;
-            // Whoever watches does not mind; whoever waits for work does.
-            while let Some(rest) =
-                self.pace().checked_sub(last.elapsed()).filter(|rest| !rest.is_zero())
-            {
+            while let Some(due) = self.due(last).filter(|due| *due > Instant::now()) {
                 tokio::select! {
-                    () = sleep(rest) => {}
+                    () = sleep_until(due) => {}
                     () = self.wake.notified() => {}
                 }
             }
-            let mut all = std::mem::take(&mut *self.waiting());
+            let mut all = std::mem::take(&mut *self.waiting()).announcement;
             all.from = self.id;
             if all.is_empty() {
                 continue;
@@ -75,21 +103,53 @@ impl Announcer {
                 // Whoever listens also looks by itself.
                 tracing::debug!("an announcement got lost: {error}");
             }
-            last = Instant::now();
+            last = Some(Instant::now());
         }
     }
 
-    /// How long to wait after the announcement before: less if some replica may have work to do, or to stop.
-    fn pace(&self) -> Duration {
+    /// When to tell what waits, after the announcement before.
+    fn due(&self, last: Option<Instant>) -> Option<Instant> {
         let waiting = self.waiting();
-        let urgent = waiting.retries
-            || !waiting.waiting.is_empty()
-            || !waiting.limited.is_empty()
-            || !waiting.cancelled.is_empty();
-        if urgent { URGENT } else { PACE }
+        if waiting.urgent { Some(last? + APART) } else { Some(waiting.since? + GATHERED) }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Announcement> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that nobody runs.
+    fn announcer() -> Announcer {
+        Announcer { id: Uuid::new_v4(), waiting: Arc::default(), wake: Arc::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn moves_of_tasks_on_their_way_are_gathered_from_the_first_on() {
+        let (announcer, now) = (announcer(), Instant::now());
+        announcer.moved([Uuid::now_v7()]);
+        tokio::time::sleep(GATHERED / 2).await;
+        announcer.moved([Uuid::now_v7()]);
+        assert_eq!(announcer.due(None), Some(now + GATHERED));
+        assert_eq!(announcer.waiting().announcement.tasks.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_at_rest_is_told_at_once_and_so_is_what_moved_before_it() {
+        let (announcer, now) = (announcer(), Instant::now());
+        announcer.moved([Uuid::now_v7()]);
+        announcer.rest([Uuid::now_v7()]);
+        assert_eq!(announcer.due(None), None);
+        assert_eq!(announcer.due(Some(now)), Some(now + APART));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_waits_is_told_at_once() {
+        let announcer = announcer();
+        announcer.announce(Announcement { retries: true, ..Announcement::default() });
+        assert_eq!(announcer.due(None), None);
     }
 }

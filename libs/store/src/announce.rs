@@ -58,6 +58,17 @@ impl Announcement {
         *self == Self { from: self.from, ..Self::default() }
     }
 
+    /// Whether nobody has anything to do with it but to look at tasks.
+    #[must_use]
+    pub fn is_only_for_watchers(&self) -> bool {
+        let Self { from: _, tasks: _, cancelled, waiting, limited, retries, delays, results, everything } =
+            self;
+        cancelled.is_empty()
+            && waiting.is_empty()
+            && limited.is_empty()
+            && ![retries, delays, results, everything].contains(&&true)
+    }
+
     /// Adds what another has to tell.
     pub fn merge(&mut self, other: Self) {
         self.tasks.extend(other.tasks);

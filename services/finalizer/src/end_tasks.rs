@@ -29,8 +29,8 @@ impl Stage for EndTasks {
         let ended = self.database.store.end_tasks(items).await;
         let ended = ended.inspect_err(|error| self.database.noticed(error))?;
         self.watches.moved(ended.watched.iter().copied());
+        self.announcer.rest(ended.watched);
         self.announcer.announce(Announcement {
-            tasks: ended.watched.into_iter().collect(),
             cancelled: ended.lost.into_iter().collect(),
             ..Announcement::default()
         });

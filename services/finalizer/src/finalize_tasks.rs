@@ -36,7 +36,7 @@ impl Stage for FinalizeTasks {
         let watched = || finalized.iter().filter(|task| task.watched).map(|task| task.task_id.0);
         // Those who watch here are told at once, those elsewhere by announcement.
         self.watches.moved(watched());
-        self.announcer.moved(watched());
+        self.announcer.rest(watched());
         Ok(vec![(); items.len()])
     }
 

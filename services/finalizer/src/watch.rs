@@ -65,12 +65,12 @@ impl Watcher {
                 .parse()
                 .map_err(|NotACursor| Invalid::field("cursor", "give the cursor of an event"))?,
         };
-        let (watch, row) = self.listen(task).await?;
+        let (watch, since) = self.listen(task).await?;
         let progress = Progress {
             watcher: self.clone(),
             watch,
             task,
-            since: row.created_at,
+            since,
             told: from.before(),
             from,
             durable: from,
@@ -83,9 +83,10 @@ impl Watcher {
 
     /// Waits until a task rests, at most for `bound`. Returns it as it stands then.
     pub async fn wait(&self, task: TaskId, bound: Duration) -> Result<TaskRow, Status> {
-        let (mut watch, mut row) = self.listen(task).await?;
+        let (mut watch, _) = self.listen(task).await?;
         let mut over = pin!(sleep(bound));
         loop {
+            let row = self.row(task).await?;
             if row.state.is_end() || row.state == TaskState::BlockedByFailures {
                 return Ok(row);
             }
@@ -94,17 +95,16 @@ impl Watcher {
                 () = self.drain.cancelled() => return Err(ending()),
                 _ = timeout(LOOK_ANYWAY, watch.heard()) => {}
             }
-            row = self.row(task).await?;
         }
     }
 
-    /// Listens first, then has moves announced: what is read afterwards misses nothing. Returns the task
-    /// as it then stands.
-    async fn listen(&self, task: TaskId) -> Result<(Watch, TaskRow), Status> {
+    /// Listens first, then has moves announced: what is read afterwards misses nothing. Returns when the
+    /// task was born.
+    async fn listen(&self, task: TaskId) -> Result<(Watch, DateTime<Utc>), Status> {
         let watch = self.watches.listen(task.0);
-        self.database.store.watch_tasks(&[task]).await.map_err(|error| self.failed(&error))?;
-        let row = self.row(task).await?;
-        Ok((watch, row))
+        let born = self.database.store.watch_task(task).await.map_err(|error| self.failed(&error))?;
+        let born = born.ok_or_else(|| status::not_found("task", &task.to_string()))?;
+        Ok((watch, born))
     }
 
     /// A task as it stands.

@@ -1,20 +1,20 @@
 //! Tasks whose moves somebody wants to be told.
 
+use chrono::{DateTime, Utc};
 use tasker_domain::TaskId;
-use uuid::Uuid;
 
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Has the moves of tasks announced from now on. What is read afterwards misses nothing.
+    /// Has the moves of a task announced from now on, and returns when it was born. What is read
+    /// afterwards misses nothing. `None`: there is no such task.
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn watch_tasks(&self, tasks: &[TaskId]) -> Result<(), StoreError> {
-        let tasks: Vec<Uuid> = tasks.iter().map(|task| task.0).collect();
+    pub async fn watch_task(&self, task: TaskId) -> Result<Option<DateTime<Utc>>, StoreError> {
         let mut line = self.relaxed_lines.take().await?;
-        let done = sqlx::query_file!("sql/tasks/watch.sql", &tasks).execute(&mut *line).await;
-        line.done(done)?;
-        Ok(())
+        let born =
+            sqlx::query_file_scalar!("sql/tasks/watch.sql", task.0).fetch_optional(&mut *line).await;
+        line.done(born)
     }
 }
