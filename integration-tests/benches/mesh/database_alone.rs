@@ -18,12 +18,15 @@ use crate::report::Report;
 const BATCH: usize = 100;
 /// At once, each on connections of its own.
 const LANES: usize = 2;
+/// How long tasks go through alone, one after another.
+const BY_ONE: Duration = Duration::from_secs(2);
 const ACTOR: &str = "bench";
 /// How long an attempt may take, in ms.
 const TIMEOUT_MS: i64 = 30_000;
 
 /// Creates linear tasks by 100, leases their first steps, completes each 100 steps in the statement that
-/// leases the next, and finalizes the tasks, in two lanes.
+/// leases the next, and finalizes the tasks, in two lanes. Before that one by one, in a single lane: what
+/// each statement of a lone task takes from the caller's point of view, if nothing else happens.
 pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<()> {
     let store = Store::connect(&Options {
         url: url.to_owned(),
@@ -38,8 +41,9 @@ pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<(
         bail!("the example is registered with another definition");
     };
     let template_id = template.template_id.0;
+    lane(store.clone(), template_id, 1, BY_ONE).await?.report(1, report);
     let begun = Instant::now();
-    let lanes = (0..LANES).map(|_| tokio::spawn(lane(store.clone(), template_id, time)));
+    let lanes = (0..LANES).map(|_| tokio::spawn(lane(store.clone(), template_id, BATCH, time)));
     let mut spent = Spent::default();
     for lane in futures::future::join_all(lanes).await {
         spent.add(&lane??);
@@ -47,15 +51,7 @@ pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<(
     let took = begun.elapsed().as_secs_f64();
     store.close().await;
     report.add("database_alone_steps_per_s", spent.steps as f64 / took);
-    for (verb, (time, items)) in [
-        ("create", spent.create),
-        ("enqueue", spent.enqueue),
-        ("complete", spent.complete),
-        ("finalize", spent.finalize),
-    ] {
-        let by_100 = 1e3 * time.as_secs_f64() / (items as f64 / 100.0);
-        report.add(&format!("database_alone_{verb}_ms_by_100"), by_100);
-    }
+    spent.report(BATCH, report);
     Ok(())
 }
 
@@ -82,34 +78,47 @@ impl Spent {
             sum.1 += part.1;
         }
     }
+
+    /// Adds how long each statement took, which had so many items.
+    fn report(&self, batch: usize, report: &mut Report) {
+        for (verb, (time, items)) in [
+            ("create", self.create),
+            ("enqueue", self.enqueue),
+            ("complete", self.complete),
+            ("finalize", self.finalize),
+        ] {
+            let ms = 1e3 * time.as_secs_f64() / (items as f64 / batch as f64);
+            report.add(&format!("database_alone_{verb}_ms_by_{batch}"), ms);
+        }
+    }
 }
 
-async fn lane(store: Store, template_id: Uuid, time: Duration) -> Result<Spent> {
+async fn lane(store: Store, template_id: Uuid, batch: usize, time: Duration) -> Result<Spent> {
     let begun = Instant::now();
     let session = Uuid::now_v7();
     let mut spent = Spent::default();
     while begun.elapsed() < time {
-        let tasks: Vec<NewTask> = (0..BATCH).map(|_| new_task(template_id)).collect();
-        let ready = timed(&mut spent.create, BATCH, store.create_tasks(&tasks, ACTOR)).await?.ready;
+        let tasks: Vec<NewTask> = (0..batch).map(|_| new_task(template_id)).collect();
+        let ready = timed(&mut spent.create, batch, store.create_tasks(&tasks, ACTOR)).await?.ready;
         let items = leased(ready, session);
-        let enqueued = timed(&mut spent.enqueue, BATCH, store.enqueue_steps(&items, ACTOR)).await?;
+        let enqueued = timed(&mut spent.enqueue, batch, store.enqueue_steps(&items, ACTOR)).await?;
         let mut started = enqueued.started;
         let mut finalizations: Vec<Finalization> = Vec::new();
         while !started.is_empty() {
-            ensure!(started.len() == BATCH, "not all steps have been leased");
+            ensure!(started.len() == batch, "not all steps have been leased");
             let results = completed(started, session);
             let judged =
-                timed(&mut spent.complete, BATCH, store.complete_steps(&results, ACTOR)).await?;
+                timed(&mut spent.complete, batch, store.complete_steps(&results, ACTOR)).await?;
             let taken = judged.verdicts.iter().all(|verdict| *verdict == Verdict::Committed.into());
             ensure!(taken, "not all results have been taken");
-            spent.steps += BATCH;
+            spent.steps += batch;
             started = judged.started;
             finalizations.extend(judged.finalizations);
         }
         let tasks = finalizations.len();
         let ended =
             timed(&mut spent.finalize, tasks, store.finalize_tasks(&finalizations, ACTOR)).await?;
-        ensure!(ended.len() == BATCH, "not all tasks have ended");
+        ensure!(ended.len() == batch, "not all tasks have ended");
     }
     Ok(spent)
 }

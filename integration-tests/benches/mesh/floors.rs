@@ -95,6 +95,11 @@ async fn by_batch(database: &PgPool) -> Result<f64> {
 ///
 /// The floor of n steps in a row is n × (durable commit + 2 stream hops), creation (a unary round trip
 /// and a durable commit), and finalization (a durable commit and a stream hop).
+///
+/// The way of such a task counts what that leaves out, each by itself and nothing beside it: its statements
+/// instead of bare commits, a call to result-processor for each step, and the calls from client to gateway to
+/// task-request to step-enqueuer and from result-processor to finalizer, of which only the first half counts,
+/// and two hops back to the client.
 pub fn multiples(report: &mut Report) {
     let Some([commit, call, hop]) = all(
         report,
@@ -111,6 +116,18 @@ pub fn multiples(report: &mut Report) {
             report.add(&format!("{figure}_p50_per_floor"), p50 / floor);
         }
     }
+    let of_lone = ["create", "enqueue", "complete", "finalize"];
+    let of_lone = of_lone.map(|verb| format!("database_alone_{verb}_ms_by_1"));
+    if let Some([create, enqueue, complete, finalize]) = all(report, of_lone) {
+        for (figure, steps) in STEPS_IN_A_ROW {
+            let in_a_row = steps * (complete + call + 2.0 * hop);
+            let way = create + enqueue + in_a_row + finalize + 2.0 * call + 2.0 * hop;
+            report.add(&format!("way_{figure}_ms"), way);
+            if let Some(p50) = report.get(&format!("{figure}_p50_ms")) {
+                report.add(&format!("{figure}_p50_per_way"), p50 / way);
+            }
+        }
+    }
     report.add("floor_further_step_ms", of_step);
     if let Some(further) = report.get("further_step_ms") {
         report.add("further_step_per_floor", further / of_step);
@@ -125,7 +142,7 @@ pub fn multiples(report: &mut Report) {
     }
 }
 
-fn all<const N: usize>(report: &Report, names: [&str; N]) -> Option<[f64; N]> {
-    let figures: Option<Vec<f64>> = names.iter().map(|name| report.get(name)).collect();
+fn all<const N: usize>(report: &Report, names: [impl AsRef<str>; N]) -> Option<[f64; N]> {
+    let figures: Option<Vec<f64>> = names.iter().map(|name| report.get(name.as_ref())).collect();
     figures?.try_into().ok()
 }
