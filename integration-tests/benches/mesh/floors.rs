@@ -103,7 +103,7 @@ async fn by_batch(database: &PgPool) -> Result<f64> {
 pub fn multiples(report: &mut Report) {
     let Some([commit, call, hop]) = all(
         report,
-        ["floor_durable_commit_ms", "floor_unary_round_trip_ms", "floor_stream_hop_ms"],
+        &["floor_durable_commit_ms", "floor_unary_round_trip_ms", "floor_stream_hop_ms"],
     ) else {
         return;
     };
@@ -118,7 +118,7 @@ pub fn multiples(report: &mut Report) {
     }
     let of_lone = ["create", "enqueue", "complete", "finalize"];
     let of_lone = of_lone.map(|verb| format!("database_alone_{verb}_ms_by_1"));
-    if let Some([create, enqueue, complete, finalize]) = all(report, of_lone) {
+    if let Some([create, enqueue, complete, finalize]) = all(report, &of_lone) {
         for (figure, steps) in STEPS_IN_A_ROW {
             let in_a_row = steps * (complete + call + 2.0 * hop);
             let way = create + enqueue + in_a_row + finalize + 2.0 * call + 2.0 * hop;
@@ -136,13 +136,13 @@ pub fn multiples(report: &mut Report) {
         ("throughput_share_of_database_alone_percent", "database_alone_steps_per_s"),
         ("throughput_share_of_pgmq_by_100_percent", "floor_pgmq_send_pop_by_100_per_s"),
     ] {
-        if let Some([steps, floor]) = all(report, ["throughput_steps_per_s", floor]) {
+        if let Some([steps, floor]) = all(report, &["throughput_steps_per_s", floor]) {
             report.add(share, 100.0 * steps / floor);
         }
     }
 }
 
-fn all<const N: usize>(report: &Report, names: [impl AsRef<str>; N]) -> Option<[f64; N]> {
+fn all<const N: usize>(report: &Report, names: &[impl AsRef<str>; N]) -> Option<[f64; N]> {
     let figures: Option<Vec<f64>> = names.iter().map(|name| report.get(name.as_ref())).collect();
     figures?.try_into().ok()
 }

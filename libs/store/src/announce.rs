@@ -61,12 +61,7 @@ impl Announcement {
     /// Whether nobody has anything to do with it but to look at tasks.
     #[must_use]
     pub fn is_only_for_watchers(&self) -> bool {
-        let Self { from: _, tasks: _, cancelled, waiting, limited, retries, delays, results, everything } =
-            self;
-        cancelled.is_empty()
-            && waiting.is_empty()
-            && limited.is_empty()
-            && ![retries, delays, results, everything].contains(&&true)
+        Self { tasks: BTreeSet::new(), ..self.clone() }.is_empty()
     }
 
     /// Adds what another has to tell.

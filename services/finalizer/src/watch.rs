@@ -102,7 +102,8 @@ impl Watcher {
     /// task was born.
     async fn listen(&self, task: TaskId) -> Result<(Watch, DateTime<Utc>), Status> {
         let watch = self.watches.listen(task.0);
-        let born = self.database.store.watch_task(task).await.map_err(|error| self.failed(&error))?;
+        let born =
+            self.database.store.watch_task(task).await.map_err(|error| self.failed(&error))?;
         let born = born.ok_or_else(|| status::not_found("task", &task.to_string()))?;
         Ok((watch, born))
     }

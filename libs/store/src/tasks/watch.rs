@@ -13,8 +13,9 @@ impl Store {
     /// The database is not available.
     pub async fn watch_task(&self, task: TaskId) -> Result<Option<DateTime<Utc>>, StoreError> {
         let mut line = self.relaxed_lines.take().await?;
-        let born =
-            sqlx::query_file_scalar!("sql/tasks/watch.sql", task.0).fetch_optional(&mut *line).await;
+        let born = sqlx::query_file_scalar!("sql/tasks/watch.sql", task.0)
+            .fetch_optional(&mut *line)
+            .await;
         line.done(born)
     }
 }
