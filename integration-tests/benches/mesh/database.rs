@@ -103,6 +103,18 @@ impl Database {
         Ok(())
     }
 
+    /// Whether the server logs each statement that it runs, from soon on.
+    pub async fn log_statements(&self, on: bool) -> Result<()> {
+        let set = if on {
+            "ALTER SYSTEM SET log_min_duration_statement = 0"
+        } else {
+            "ALTER SYSTEM RESET log_min_duration_statement"
+        };
+        sqlx::raw_sql(set).execute(&self.0).await?;
+        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&self.0).await?;
+        Ok(())
+    }
+
     /// Tasks that have neither ended nor come to rest.
     pub async fn open_tasks(&self) -> Result<usize> {
         let open = "SELECT count(*) FROM task_search WHERE rests_in IS NULL";
