@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use tasker_domain::{TaskId, Template, identity};
 use tasker_integration_tests::example;
 use tasker_store::{
-    Completion, Finalization, Held, NewTask, Options, Payload, Place, ReadyStep, Registered, Said,
+    Completion, Held, NewTask, Options, Payload, Place, ReadyStep, Registered, Said,
     Started, Store, ToEnqueue, Verdict,
 };
 use uuid::Uuid;
@@ -24,8 +24,8 @@ const ACTOR: &str = "bench";
 /// How long an attempt may take, in ms.
 const TIMEOUT_MS: i64 = 30_000;
 
-/// Creates linear tasks by 100, leases their first steps, completes each 100 steps in the statement that
-/// leases the next, and finalizes the tasks, in two lanes. Before that one by one, in a single lane: what
+/// Creates linear tasks by 100, leases their first steps, and completes each 100 steps in the statement that
+/// leases the next or ends their tasks, in two lanes. Before that one by one, in a single lane: what
 /// each statement of a lone task takes from the caller's point of view, if nothing else happens.
 pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<()> {
     let store = Store::connect(&Options {
@@ -62,7 +62,6 @@ struct Spent {
     create: (Duration, usize),
     enqueue: (Duration, usize),
     complete: (Duration, usize),
-    finalize: (Duration, usize),
 }
 
 impl Spent {
@@ -72,7 +71,6 @@ impl Spent {
             (&mut self.create, other.create),
             (&mut self.enqueue, other.enqueue),
             (&mut self.complete, other.complete),
-            (&mut self.finalize, other.finalize),
         ] {
             sum.0 += part.0;
             sum.1 += part.1;
@@ -81,12 +79,9 @@ impl Spent {
 
     /// Adds how long each statement took, which had so many items.
     fn report(&self, batch: usize, report: &mut Report) {
-        for (verb, (time, items)) in [
-            ("create", self.create),
-            ("enqueue", self.enqueue),
-            ("complete", self.complete),
-            ("finalize", self.finalize),
-        ] {
+        for (verb, (time, items)) in
+            [("create", self.create), ("enqueue", self.enqueue), ("complete", self.complete)]
+        {
             let ms = 1e3 * time.as_secs_f64() / (items as f64 / batch as f64);
             report.add(&format!("database_alone_{verb}_ms_by_{batch}"), ms);
         }
@@ -103,7 +98,6 @@ async fn lane(store: Store, template_id: Uuid, batch: usize, time: Duration) -> 
         let items = leased(ready, session);
         let enqueued = timed(&mut spent.enqueue, batch, store.enqueue_steps(&items, ACTOR)).await?;
         let mut started = enqueued.started;
-        let mut finalizations: Vec<Finalization> = Vec::new();
         while !started.is_empty() {
             ensure!(started.len() == batch, "not all steps have been leased");
             let results = completed(started, session);
@@ -113,12 +107,9 @@ async fn lane(store: Store, template_id: Uuid, batch: usize, time: Duration) -> 
             ensure!(taken, "not all results have been taken");
             spent.steps += batch;
             started = judged.started;
-            finalizations.extend(judged.finalizations);
+            ensure!(judged.ready.is_empty(), "not all steps have begun in their places");
+            ensure!(judged.finalizations.is_empty(), "not all tasks have ended by their results");
         }
-        let tasks = finalizations.len();
-        let ended =
-            timed(&mut spent.finalize, tasks, store.finalize_tasks(&finalizations, ACTOR)).await?;
-        ensure!(ended.len() == batch, "not all tasks have ended");
     }
     Ok(spent)
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     arrivals::arrivals,
-    latency::{self, add_quantiles, micros, one_since},
+    latency::{self, By, add_quantiles, micros, one_since},
     processes,
     report::Report,
     rig::Rig,
@@ -18,13 +18,13 @@ use crate::{
 };
 
 const PERCENTS: [u32; 3] = [25, 50, 75];
-/// Tasks per second that are followed to their end by WatchTask; following all would be another load.
+/// Tasks per second that are followed to their end by WaitForTask; following all would be another load.
 const FOLLOWED_PER_S: f64 = 50.0;
 /// Tasks for the latency without load, if it has not been measured.
 const IDLE: usize = 100;
 
 /// Linear tasks arrive in an open loop. Times are from a task's scheduled arrival to its completion
-/// received through WatchTask, as in an idle mesh. What a step costs at each load is told, too: the smaller
+/// received through WaitForTask, as in an idle mesh. What a step costs at each load is told, too: the smaller
 /// the batches, the more.
 pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
     let maximum = sustained::maximum(rig).await?.steps_per_s;
@@ -53,7 +53,10 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
     }
     let idle = match report.get("linear4_p50_ms") {
         Some(p50) => p50,
-        None => latency::quantile_ms(&latency::sequential(rig, "linear", IDLE).await?, 0.5),
+        None => {
+            let times = latency::sequential(rig, "linear", IDLE, By::Wait).await?;
+            latency::quantile_ms(&times, 0.5)
+        }
     };
     if let Some(p99) = report.get("load_50_percent_p99_ms") {
         report.add("load_50_percent_p99_per_idle_p50", p99 / idle);
@@ -88,7 +91,7 @@ async fn open_loop(rig: &mut Rig, tasks_per_s: f64) -> Result<(Histogram<u64>, u
 }
 
 async fn follow(client: Client, at: Instant) -> Result<u64> {
-    Ok(micros(one_since(&client, "linear", at).await?))
+    Ok(micros(one_since(&client, "linear", at, By::Wait).await?))
 }
 
 async fn submit(client: Client) -> Result<()> {

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::{
     arguments::Arguments,
     database::Database,
-    latency,
+    latency::{self, By},
     processes::{Process, Processes},
     sustained::Maximum,
 };
@@ -89,7 +89,7 @@ impl Rig {
             _folder: folder,
         };
         // Plans, caches and connections are made before anything is measured.
-        latency::sequential(&mut rig, "linear", 50).await.context("the warm-up failed")?;
+        latency::sequential(&mut rig, "linear", 50, By::Wait).await.context("the warm-up failed")?;
         Ok(rig)
     }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use crate::{
-    latency::{quantile_ms, sequential},
+    latency::{By, quantile_ms, sequential},
     report::Report,
     rig::Rig,
     sustained::Load,
@@ -44,6 +44,6 @@ impl Yardstick {
 
 /// Median and what one in a hundred exceeds, in ms.
 pub async fn latency(rig: &mut Rig) -> Result<(f64, f64)> {
-    let times = sequential(rig, "linear", TASKS).await?;
+    let times = sequential(rig, "linear", TASKS, By::Wait).await?;
     Ok((quantile_ms(&times, 0.5), quantile_ms(&times, 0.99)))
 }

@@ -15,7 +15,8 @@ use tokio::time::sleep;
 
 use crate::statements::OURS;
 
-const STEPS: usize = 4;
+/// Of each task.
+pub const STEPS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Linear tasks of four steps.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use tasker_integration_tests::ReceivedSpan;
 
+use crate::load::STEPS;
+
 /// All spans of some tasks.
 #[derive(Debug)]
 pub struct Traces(HashMap<String, Vec<ReceivedSpan>>);
@@ -25,8 +27,10 @@ impl Traces {
         for span in spans {
             traces.entry(span.trace_id.clone()).or_default().push(span);
         }
-        let has = |spans: &[ReceivedSpan], name| spans.iter().any(|span| span.name == name);
-        traces.retain(|_, spans| has(spans, "task.create") && has(spans, "task.finalize"));
+        let count = |spans: &[ReceivedSpan], name| spans.iter().filter(|it| it.name == name).count();
+        traces.retain(|_, spans| {
+            count(spans, "task.create") == 1 && count(spans, "step.complete") == STEPS
+        });
         Self(traces)
     }
 

@@ -83,17 +83,22 @@ impl Watcher {
 
     /// Waits until a task rests, at most for `bound`. Returns it as it stands then.
     pub async fn wait(&self, task: TaskId, bound: Duration) -> Result<TaskRow, Status> {
-        let (mut watch, _) = self.listen(task).await?;
+        let mut watch = self.watches.listen(task.0);
+        let asked =
+            self.database.store.await_task(task).await.map_err(|error| self.failed(&error))?;
+        let mut is_on_its_way = asked.ok_or_else(|| no_task(task))?;
         let mut over = pin!(sleep(bound));
         loop {
-            let row = self.row(task).await?;
-            if row.state.is_end() || row.state == TaskState::BlockedByFailures {
-                return Ok(row);
+            if !is_on_its_way {
+                let row = self.row(task).await?;
+                if row.state.is_end() || row.state == TaskState::BlockedByFailures {
+                    return Ok(row);
+                }
             }
             tokio::select! {
-                () = &mut over => return Ok(row),
+                () = &mut over => return self.row(task).await,
                 () = self.drain.cancelled() => return Err(ending()),
-                _ = timeout(LOOK_ANYWAY, watch.heard()) => {}
+                _ = timeout(LOOK_ANYWAY, watch.heard()) => is_on_its_way = false,
             }
         }
     }
@@ -104,14 +109,13 @@ impl Watcher {
         let watch = self.watches.listen(task.0);
         let born =
             self.database.store.watch_task(task).await.map_err(|error| self.failed(&error))?;
-        let born = born.ok_or_else(|| status::not_found("task", &task.to_string()))?;
-        Ok((watch, born))
+        Ok((watch, born.ok_or_else(|| no_task(task))?))
     }
 
     /// A task as it stands.
     pub async fn row(&self, task: TaskId) -> Result<TaskRow, Status> {
         let row = self.database.store.task(task).await.map_err(|error| self.failed(&error))?;
-        row.ok_or_else(|| status::not_found("task", &task.to_string()))
+        row.ok_or_else(|| no_task(task))
     }
 
     fn failed(&self, error: &StoreError) -> Status {
@@ -275,6 +279,10 @@ fn step_moved(event: StepEvent, name: &str, attempt: i32, reason: &str) -> Moved
         attempt,
         reason: reason.to_owned(),
     })
+}
+
+fn no_task(task: TaskId) -> Status {
+    status::not_found("task", &task.to_string())
 }
 
 fn ending() -> Status {

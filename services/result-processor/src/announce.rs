@@ -27,6 +27,7 @@ impl Outlets {
         let judged = judged.inspect_err(|error| self.database.noticed(error))?;
         self.step_enqueuer.tell(judged.ready);
         self.finalizer.tell(judged.finalizations);
+        self.announcer.rest(judged.rested);
         self.announcer.announce(Announcement {
             tasks: judged.watched.into_iter().collect(),
             retries: judged.retries,

@@ -350,8 +350,9 @@ impl Settled {
         watched.extend(failed.watched);
         let mut finalizations = completed.finalizations;
         finalizations.extend(failed.finalizations);
-        let (started, ready, retries) = (completed.started, completed.ready, failed.retries);
-        Judged { verdicts, started, ready, finalizations, watched, retries }
+        let (started, ready, rested) = (completed.started, completed.ready, completed.rested);
+        let retries = failed.retries;
+        Judged { verdicts, started, ready, finalizations, watched, rested, retries }
     }
 
     /// A result that is not taken tells nothing.

@@ -11,6 +11,8 @@ pub(crate) enum Flaw {
     CountsAfterTheCommit,
     /// The end of a lease gives its attempt back, as a release does.
     LostLeasesAreFree,
+    /// The last result of what moves ends the task well, whatever has failed beside it.
+    EndsWithWhatMovesLast,
     /// A finalization ends the task well without a look at its counts.
     FinalizesUnseen,
     /// The end of a task leaves its steps as they are.

@@ -104,6 +104,12 @@ fn a_finalization_that_does_not_look_at_the_counts_completes_a_failed_task() {
 }
 
 #[test]
+fn a_last_result_that_does_not_look_at_the_counts_completes_a_failed_task() {
+    let beside = of(Graph::side_by_side(2), Flaw::EndsWithWhatMovesLast);
+    found(&beside, promises::COMPLETE_IS_SATISFIED);
+}
+
+#[test]
 fn an_end_that_leaves_its_steps_leaves_them_open() {
     breaks(Flaw::EndsOnlyTheTask, promises::ENDS_WITH_ITS_STEPS);
 }

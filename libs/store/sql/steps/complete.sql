@@ -1,8 +1,9 @@
 -- Ends steps well: EnqueueForOrchestration, Complete for workers that still hold them, Complete for
--- results that were queued. Unlocks their children and moves their tasks. A child for which a result
--- brings a place at a worker begins there at once: Enqueue, Start; the others are sent as ready, and so
--- are those that are paused. What is not plain is left alone but on the long way. Names each step once: a
--- twin waits for the next batch. Returns a verdict each, what was started, and the messages sent.
+-- results that were queued. Unlocks their children and moves their tasks; one whose last step this is ends
+-- here: AllStepsSuccessful. A child for which a result brings a place at a worker begins there at once:
+-- Enqueue, Start; the others are sent as ready, and so are those that are paused. What is not plain is left
+-- alone but on the long way. Names each step once: a twin waits for the next batch. Returns a verdict each,
+-- what was started, and the messages sent.
 WITH item AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::bigint[], $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::bytea[], $7::jsonb[],
@@ -140,12 +141,19 @@ WITH item AS MATERIALIZED (
                 THEN task_state_after(task_state_after(tasks.state, 'StepCompleted'), 'StepsStillInProcess')
             WHEN waiting_for_retry > 0
                 THEN task_state_after(task_state_after(tasks.state, 'StepCompleted'), 'RetryPending')
-            -- Nothing moves: the finalizer's turn.
+            -- Nothing is left to judge.
+            WHEN satisfied + change.done = total
+                THEN task_state_after(task_state_after(tasks.state, 'StepCompleted'), 'AllStepsSuccessful')
+            -- Nothing moves, and something is left: the finalizer's turn.
             ELSE task_state_after(tasks.state, 'StepCompleted')
         END
     FROM change
     WHERE tasks.task_id = change.task_id
-    RETURNING tasks.task_id, tasks.state, tasks.watched, change.traceparent, change.started
+    RETURNING tasks.task_id, tasks.state, tasks.watched, tasks.awaited, change.traceparent, change.started
+), searchable AS (
+    UPDATE task_search SET rests_in = counted.state, ended_at = now()
+    FROM counted
+    WHERE task_search.task_id = counted.task_id AND counted.state = 'complete'
 ), finalizable AS (
     INSERT INTO pgmq.q_orchestration_task_finalizations (vt, message, headers)
     SELECT clock_timestamp(), finalization(task_id), trace_headers(traceparent)
@@ -159,6 +167,7 @@ WITH item AS MATERIALIZED (
             WHEN state = 'steps_in_process' AND started > 0 THEN '{StepCompleted,ReadyStepsFound,StepsEnqueued}'
             WHEN state = 'steps_in_process' THEN '{StepCompleted,StepsStillInProcess}'
             WHEN state = 'waiting_for_retry' THEN '{StepCompleted,RetryPending}'
+            WHEN state = 'complete' THEN '{StepCompleted,AllStepsSuccessful}'
             ELSE '{StepCompleted}'
         END::task_event[],
         state, $10
@@ -186,4 +195,6 @@ SELECT 'ready', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NU
 UNION ALL
 SELECT 'finalization', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NULL, NULL FROM finalizable
 UNION ALL
-SELECT 'watched', NULL, NULL, NULL, NULL, NULL, task_id, NULL, NULL, NULL, NULL, NULL FROM counted WHERE watched
+SELECT CASE state WHEN 'complete' THEN 'rested' ELSE 'watched' END,
+    NULL, NULL, NULL, NULL, NULL, task_id, NULL, NULL, NULL, NULL, NULL
+FROM counted WHERE watched OR (awaited AND state = 'complete')

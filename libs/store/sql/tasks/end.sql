@@ -12,7 +12,7 @@ WITH item AS MATERIALIZED (
     UPDATE tasks SET state = item.state, ready = 0, in_flight = 0, waiting_for_retry = 0
     FROM item
     WHERE tasks.task_id = item.task_id AND item.state IS NOT NULL
-    RETURNING tasks.task_id, tasks.state, tasks.watched, item.event, item.actor, item.reason
+    RETURNING tasks.task_id, tasks.state, tasks.watched OR tasks.awaited AS watched, item.event, item.actor, item.reason
 ), searchable AS (
     UPDATE task_search SET rests_in = ended.state, ended_at = now()
     FROM ended WHERE task_search.task_id = ended.task_id

@@ -24,7 +24,7 @@ WITH deleted AS (
     UPDATE tasks SET state = task_state_after(tasks.state, judged.event)
     FROM judged
     WHERE tasks.task_id = judged.task_id AND task_state_after(tasks.state, judged.event) IS NOT NULL
-    RETURNING tasks.task_id, tasks.state, tasks.watched, tasks.namespace, tasks.priority, judged.event
+    RETURNING tasks.task_id, tasks.state, tasks.watched OR tasks.awaited AS watched, tasks.namespace, tasks.priority, judged.event
 ), searchable AS (
     UPDATE task_search
     SET rests_in = moved.state, ended_at = CASE WHEN is_end(moved.state) THEN now() END

@@ -68,8 +68,10 @@ pub struct Judged<V = Verdict> {
     pub ready: Vec<ReadyStep>,
     /// Messages sent: tasks in which nothing moves any more.
     pub finalizations: Vec<Finalization>,
-    /// Tasks that moved and are watched.
+    /// Tasks on their way that moved and are watched.
     pub watched: Vec<Uuid>,
+    /// Tasks that have ended and are watched.
+    pub rested: Vec<Uuid>,
     /// Whether steps have begun to wait for a retry.
     pub retries: bool,
 }
@@ -82,14 +84,15 @@ impl<V> Default for Judged<V> {
             ready: Vec::new(),
             finalizations: Vec::new(),
             watched: Vec::new(),
+            rested: Vec::new(),
             retries: false,
         }
     }
 }
 
 impl Store {
-    /// Completes steps, unlocks their children, and moves their tasks. Each step at most once a batch.
-    /// Steps that are not plain are left alone.
+    /// Completes steps, unlocks their children, and moves their tasks, which end with their last steps. Each
+    /// step at most once a batch. Steps that are not plain are left alone.
     ///
     /// # Errors
     /// Nothing was done.
@@ -209,6 +212,7 @@ where
             "finalization" => {
                 judged.finalizations.push(sent(row.message_id, row.message, row.headers.as_ref())?);
             }
+            "rested" => judged.rested.extend(row.task_id),
             _ => judged.watched.extend(row.task_id),
         }
     }

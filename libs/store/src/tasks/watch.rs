@@ -1,4 +1,4 @@
-//! Tasks whose moves somebody wants to be told.
+//! Tasks whose moves, or whose rest, somebody wants to be told.
 
 use chrono::{DateTime, Utc};
 use tasker_domain::TaskId;
@@ -17,5 +17,18 @@ impl Store {
             .fetch_optional(&mut *line)
             .await;
         line.done(born)
+    }
+
+    /// Has a task's coming to rest announced from now on. Says whether it was on its way and nobody had
+    /// asked: if so, its rest will be told. If not, look. `None`: there is no such task.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn await_task(&self, task: TaskId) -> Result<Option<bool>, StoreError> {
+        let mut line = self.relaxed_lines.take().await?;
+        let asked = sqlx::query_file_scalar!("sql/tasks/await.sql", task.0)
+            .fetch_optional(&mut *line)
+            .await;
+        line.done(asked)
     }
 }

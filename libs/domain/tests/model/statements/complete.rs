@@ -50,7 +50,7 @@ pub(crate) fn complete(
     database.move_task(TaskEvent::StepCompleted);
     let counts = rules.flaw != Some(Flaw::CountsAfterTheCommit);
     let began = counts && unlock(database, rules, step, place);
-    move_on(database, began);
+    move_on(database, rules, began);
 }
 
 /// Counts a satisfied step off its children. Says whether one of them has begun.
@@ -83,9 +83,18 @@ fn unlock(
     began
 }
 
-/// Where a child has begun, the task passes where it would have been enqueued.
-fn move_on(database: &mut Database, began: bool) {
-    if began && database.counts.ready == 0 {
+/// Where a child has begun, the task passes where it would have been enqueued. With its last step it ends.
+fn move_on(database: &mut Database, rules: &Rules, began: bool) {
+    let counts = &database.counts;
+    let is_over = match rules.flaw {
+        Some(Flaw::EndsWithWhatMovesLast) => {
+            counts.ready + counts.in_flight + counts.waiting_for_retry == 0
+        }
+        _ => counts.satisfied == counts.total,
+    };
+    if is_over {
+        database.move_task(TaskEvent::AllStepsSuccessful);
+    } else if began && counts.ready == 0 {
         database.move_task(TaskEvent::ReadyStepsFound);
         database.move_task(TaskEvent::StepsEnqueued);
     } else {

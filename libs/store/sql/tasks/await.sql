@@ -1,0 +1,9 @@
+-- Asks for a task's rest to be announced. Says whether that was asked now, of a task on its way: else look
+-- where it stands.
+WITH asked AS (
+    UPDATE tasks SET awaited = true
+    WHERE task_id = $1 AND NOT awaited AND NOT watched
+      AND NOT is_end(state) AND state <> 'blocked_by_failures'
+    RETURNING task_id
+)
+SELECT EXISTS (SELECT FROM asked) AS "asked!" FROM task_search WHERE task_id = $1
