@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use serde_json::json;
-use tasker_client::{Client, NewTask};
+use tasker_client::{Client, NewTask, v1::Payload};
 use tasker_integration_tests::{Mesh, until};
 use tonic::Code;
 
@@ -34,8 +34,11 @@ async fn tasks(mesh: &Mesh) -> i64 {
 
 /// A task whose context is this very text.
 fn with_text(identity: &str, text: &'static str) -> NewTask {
-    let payload = tasker_client::v1::Payload { data: text.into(), ..Default::default() };
-    NewTask::of("twins", identity).payload(payload)
+    NewTask::of("twins", identity).payload(json_payload(text))
+}
+
+fn json_payload(text: &'static str) -> Payload {
+    Payload { data: text.into(), ..Payload::default() }
 }
 
 async fn every_submission_is_a_task_of_its_own_unless_the_template_says_otherwise(mesh: &Mesh) {
@@ -64,6 +67,15 @@ async fn a_request_id_names_one_submission(mesh: &Mesh) {
     client.register_template(newer).await.unwrap();
     assert_eq!(client.create_task(task("one")).await.unwrap(), first);
 
+    // Also where the newest version takes no such request any more.
+    let stricter = "{namespace: twins, name: always_unique, version: 1.2.0,
+        input_schema: {required: [a]}, steps: [{name: only, handler: {callable: none}}]}";
+    client.register_template(stricter).await.unwrap();
+    assert_eq!(client.create_task(task("one")).await.unwrap(), first);
+    let refused = client.create_task(task("never seen")).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("INPUT_SCHEMA_VIOLATION"), "{refused}");
+
+    let task = |id: &str| task(id).payload(json_payload(r#"{"a": 1}"#));
     let at_once = join_all((0..32).map(|_| client.create_task(task("three")))).await;
     let ids: Vec<_> = at_once.into_iter().map(|made| made.unwrap().task_id).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");

@@ -6,7 +6,7 @@ use tasker_client::{
     Client, NewTask,
     v1::{Delivery, ResultVerdict, TaskState},
 };
-use tasker_integration_tests::{Ledger, Mesh, Service, Session, success, until};
+use tasker_integration_tests::{Ledger, Mesh, Service, Session, failure, success, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const YAML: &str = "{namespace: forgotten, name: one_step, version: 1.0.0,
@@ -41,19 +41,22 @@ async fn whatever_a_queue_forgets_is_sent_again() {
     report(&mut worker, &delivery).await;
     change_one(&ledger, "DELETE FROM pgmq.q_orchestration_step_results").await;
     mesh.restart(Service::ResultProcessor, 0).await;
-    ends(&client, &task).await;
+    rests(&client, &task, TaskState::Complete).await;
 
-    // The end of a task, while nobody ends it.
+    ledger.every_task_has_completed_once(3).await;
+
+    // That a task can go no further, while nobody says so.
     let task = submit(&client).await;
     let delivery = worker.take().await;
     mesh.kill(Service::Finalizer, 0);
-    report(&mut worker, &delivery).await;
+    let verdict = worker.report(failure(&delivery.delivery_token, "broken", false)).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
     change_one(&ledger, "DELETE FROM pgmq.q_orchestration_task_finalizations").await;
     mesh.restart(Service::Finalizer, 0).await;
-    ends(&client, &task).await;
+    rests(&client, &task, TaskState::BlockedByFailures).await;
 
     worker.drain().await;
-    ledger.every_task_has_completed_once(4).await;
+    ledger.histories_hold().await;
     ledger.nothing_is_left().await;
 }
 
@@ -99,7 +102,7 @@ async fn change_one(ledger: &Ledger, statement: &'static str) {
 async fn run_to_the_end(client: &Client, task: &str, worker: &mut Session) {
     let delivery = worker.take().await;
     report(worker, &delivery).await;
-    ends(client, task).await;
+    rests(client, task, TaskState::Complete).await;
 }
 
 async fn report(worker: &mut Session, delivery: &Delivery) {
@@ -107,7 +110,7 @@ async fn report(worker: &mut Session, delivery: &Delivery) {
     assert_eq!(verdict, ResultVerdict::Committed);
 }
 
-async fn ends(client: &Client, task: &str) {
+async fn rests(client: &Client, task: &str, state: TaskState) {
     let task = client.wait_for_task(task, PATIENCE).await.unwrap();
-    assert_eq!(task.state(), TaskState::Complete);
+    assert_eq!(task.state(), state);
 }

@@ -11,8 +11,10 @@ use tasker_integration_tests::{Mesh, Recorder, Session, success};
 use tasker_worker::{HandlerError, Registry, StepContext};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A retry that comes this long after its time is late, even where many tests share the machine.
-const LATE: Duration = Duration::from_secs(1);
+/// What a retry may be late by, at most.
+const LATE: Duration = Duration::from_millis(100);
+/// The same for those that the machine kept waiting, where many tests share it.
+const LATEST: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 in_both_shapes![
@@ -200,7 +202,7 @@ async fn every_wait_is_what_its_step_says_and_no_retry_comes_late(mesh: &Mesh) {
     let mut late: Vec<Duration> = waits.iter().map(|wait| wait.late).collect();
     late.sort();
     println!("{} retries: half within {:?}, all within {:?}", late.len(), late[12], late[23]);
-    assert!(late.iter().all(|late| *late < LATE), "{late:?}");
+    assert!(late[late.len() / 2] < LATE && late.iter().all(|late| *late < LATEST), "{late:?}");
     ledger.histories_hold().await;
     ledger.nothing_is_left().await;
 }

@@ -40,7 +40,6 @@ async fn a_task_of_four_steps_is_one_trace_without_orphans() {
     let services: BTreeSet<_> = ours.iter().map(|span| span.service.as_str()).collect();
     let expected = [
         "tasker-example-worker",
-        "tasker-finalizer",
         "tasker-gateway",
         "tasker-result-processor",
         "tasker-step-enqueuer",

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
 use serde_json::json;
 use tasker_client::{
     Client, NewTask,
@@ -14,17 +14,43 @@ use tasker_client::{
         task_service_client::TaskServiceClient,
     },
 };
-use tasker_integration_tests::{Mesh, register_examples};
+use tasker_integration_tests::{Mesh, register_examples, until};
 use tokio::time::timeout;
 use tonic::{Code, Request};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Sooner than a waiting service looks where its task stands though nobody has told it anything.
+const TOLD: Duration = Duration::from_secs(20);
 
 in_both_shapes![
     a_watch_that_is_resumed_misses_nothing,
     waiting_returns_at_the_end_and_as_it_stands_after_its_time,
     lists_come_in_pages_and_are_narrowed_by_filters,
 ];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_an_end_is_told_of_it_at_every_replica_and_of_no_move_before_it() {
+    let mesh = Mesh::setup().replicas(2).start().await;
+    let client = mesh.client();
+    register_examples(&client, &["diamond"]).await;
+    let task_id = submit(&client).await;
+    let wait = || {
+        let (client, task_id) = (client.clone(), task_id.clone());
+        tokio::spawn(async move { client.wait_for_task(&task_id, PATIENCE).await })
+    };
+    let waiting: Vec<_> = (0..8).map(|_| wait()).collect();
+    let ledger = mesh.ledger().await;
+    until("somebody waits", PATIENCE, async || {
+        (ledger.number("SELECT count(*) FROM tasks WHERE awaited").await == 1).then_some(())
+    })
+    .await;
+    let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
+    for ended in timeout(TOLD, join_all(waiting)).await.expect("the end is told at once") {
+        assert_eq!(ended.unwrap().unwrap().state(), TaskState::Complete);
+    }
+    assert_eq!(ledger.number("SELECT count(*) FROM tasks WHERE watched").await, 0);
+    worker.stop().await;
+}
 
 async fn submit(client: &Client) -> String {
     let task = NewTask::of("arithmetic", "diamond").context(&json!({"n": 2})).unwrap();

@@ -234,9 +234,12 @@ impl<'t> Existing<'t> {
             }
         }
         let births = next.settle();
-        if let Some(Expansion::CreateSteps(_) | Expansion::NoBranches) = said {
-            next.check(&births, limits)?;
+        if let Some(Expansion::CreateSteps(_) | Expansion::NoBranches) = said
+            && births.len() > limits.steps
+        {
+            return Err(Unexpandable::TooManySteps(births.len(), limits.steps));
         }
+        next.check_depth(&births, limits.depth)?;
         *self = next;
         Ok(births)
     }
@@ -374,16 +377,13 @@ impl<'t> Existing<'t> {
         }
     }
 
-    /// Whether a decision stays within its limits.
-    fn check(&self, births: &[Birth], limits: &Limits) -> Result<(), Unexpandable> {
-        if births.len() > limits.steps {
-            return Err(Unexpandable::TooManySteps(births.len(), limits.steps));
-        }
+    /// Whether no decision comes below too many others, also by a plan.
+    fn check_depth(&self, births: &[Birth], most: u32) -> Result<(), Unexpandable> {
         let depths = depths(self.template);
         for birth in births {
             let Some(step) = self.template.step(birth.declared) else { continue };
-            if step.kind == Kind::Decision && depths[index(birth.declared)] >= limits.depth {
-                return Err(Unexpandable::TooDeep(step.name.clone(), limits.depth));
+            if step.kind == Kind::Decision && depths[index(birth.declared)] >= most {
+                return Err(Unexpandable::TooDeep(step.name.clone(), most));
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     create_tasks::{CreateTasks, Outcome},
     resolve,
-    task_service::TRIES,
+    task_service::{TRIES, repeated},
 };
 
 /// Where programs put their requests.
@@ -82,19 +82,19 @@ impl Requests {
     async fn read(&self, queue: &Queue) -> Result<bool, StoreError> {
         let messages = queue.read(self.database.store.pool(), HIDE, BATCH).await?;
         let more = messages.len() == usize::try_from(BATCH).expect("a small number");
-        let mut submitted = Vec::new();
+        let (mut submitted, mut repeats) = (Vec::new(), Vec::new());
         for message in messages {
             match self.submit(&message).await {
                 Ok(asked) => submitted.push((message, asked)),
+                Err(Bad::Repeat) => repeats.push(message.id),
                 Err(Bad::Message(reason)) => self.park(&message, &reason).await?,
                 // It is read again when it is no longer hidden.
                 Err(Bad::Time) => return Ok(false),
             }
         }
-        let mut repeats = Vec::new();
         for (message, asked) in submitted {
             match self.settle(&message, asked).await {
-                Ok(Outcome::Repeated(_)) => repeats.push(message.id),
+                Ok(Outcome::Repeated(_)) | Err(Bad::Repeat) => repeats.push(message.id),
                 Ok(Outcome::Exists(task)) => {
                     self.park(&message, &format!("the same task exists already: {task}")).await?;
                 }
@@ -146,6 +146,7 @@ impl Requests {
             data: body.context.to_string().into(),
             ..v1::Payload::default()
         });
+        let request_id = body.request_id.clone();
         let asked = v1::CreateTaskRequest {
             template: None,
             context,
@@ -160,11 +161,18 @@ impl Requests {
             traceparent: message.header("traceparent").to_owned(),
             tracestate: message.header("tracestate").to_owned(),
         };
-        let task = resolve::request(&found, asked, trace).map_err(|invalid| {
-            let all = invalid.violations().iter().map(|(path, what)| format!("{path}: {what}"));
-            Bad::Message(all.collect::<Vec<_>>().join("; "))
-        })?;
-        Ok((found.name, NewTask { message_id: Some(message.id), ..task }))
+        match resolve::request(&found, asked, trace) {
+            Ok(task) => Ok((found.name, NewTask { message_id: Some(message.id), ..task })),
+            Err(invalid) => match repeated(&self.database, &request_id).await {
+                Ok(None) => {
+                    let all = invalid.violations().iter();
+                    let all = all.map(|(path, what)| format!("{path}: {what}"));
+                    Err(Bad::Message(all.collect::<Vec<_>>().join("; ")))
+                }
+                Ok(Some(_)) => Err(Bad::Repeat),
+                Err(_) => Err(Bad::Time),
+            },
+        }
     }
 }
 
@@ -191,6 +199,8 @@ impl Asked {
 enum Bad {
     /// It never will.
     Message(String),
+    /// It has been one before: the newest version may ask for more since.
+    Repeat,
     /// The database is away, or the service ends.
     Time,
 }

@@ -15,11 +15,11 @@ use tasker_api::{
         task_service_server::TaskService,
     },
 };
-use tasker_domain::{TaskId, Template};
+use tasker_domain::{TaskId, Template, identity};
 use tasker_runtime::mesh::TracedBalance;
 use tasker_stack::gather::{Gather, Refused};
 use tasker_stage::{Database, refused, store_error, wire};
-use tasker_store::{ByHand, TaskFilter};
+use tasker_store::{ByHand, StoreError, TaskFilter};
 use tasker_trace::TraceContext;
 use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument as _, Span};
@@ -238,8 +238,15 @@ impl Tasks {
     ) -> Result<CreateTaskResponse, Status> {
         for _ in 0..TRIES {
             let found = resolve::template(&self.database, request.template.clone()).await?;
-            let task = resolve::request(&found, request.clone(), trace.clone())?;
-            self.backlog.admit(&found.template.namespace)?;
+            let task = resolve::request(&found, request.clone(), trace.clone());
+            let task = task.map_err(Status::from).and_then(|task| {
+                self.backlog.admit(&found.template.namespace)?;
+                Ok(task)
+            });
+            let task = match task {
+                Ok(task) => task,
+                Err(refused) => return self.known_or(&request.request_id, refused).await,
+            };
             let task_id = task.task_id;
             Span::current().record("task.id", tracing::field::display(task_id));
             Span::current().record("namespace", &found.template.namespace);
@@ -263,6 +270,20 @@ impl Tasks {
         ))
     }
 
+    /// What cannot be a task now may have been one when it was first asked for: the newest version may ask
+    /// for more since, and the backlog may be longer.
+    async fn known_or(
+        &self,
+        request_id: &str,
+        refused: Status,
+    ) -> Result<CreateTaskResponse, Status> {
+        let known = repeated(&self.database, request_id).await;
+        match known.map_err(|error| store_error(&error))? {
+            Some(task) => self.first_answer(task).await,
+            None => Err(refused),
+        }
+    }
+
     /// A repeat is told what the first try was: the newest version may be another one since.
     async fn first_answer(&self, task: TaskId) -> Result<CreateTaskResponse, Status> {
         let template = self.stands(task).await?.template;
@@ -277,6 +298,15 @@ impl Tasks {
             .map_err(|error| store_error(&error))?;
         row.map(wire::task).ok_or_else(|| status::not_found("task", &task.to_string()))
     }
+}
+
+/// The task that an earlier try of a request has brought.
+pub async fn repeated(database: &Database, request_id: &str) -> Result<Option<TaskId>, StoreError> {
+    if request_id.is_empty() {
+        return Ok(None);
+    }
+    let known = database.store.task_of_request(&identity::request_key(request_id)).await;
+    known.inspect_err(|error| database.noticed(error))
 }
 
 fn born(task_id: TaskId, template: &Template) -> CreateTaskResponse {

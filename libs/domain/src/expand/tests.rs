@@ -209,6 +209,29 @@ fn decisions_go_so_far_and_no_further() {
     assert_eq!(error, Err(Unexpandable::TooManySteps(4, 3)));
 }
 
+#[test]
+fn a_decision_below_another_is_counted_also_where_a_plan_brings_it() {
+    let steps = [
+        step("d", "decision", ""),
+        step("plan", "batchable", "d"),
+        step("work", "batch_worker", "plan"),
+        step("join", "deferred_convergence", "work"),
+        step("below", "decision", "join"),
+        step("last", "standard", "below"),
+    ];
+    let template = template(&steps.join(","));
+    let chosen = BTreeMap::from([(Ordinal(0), vec!["plan".to_owned()])]);
+    let mut existing = Existing::of(&template, &[present(0, true), present(1, false)], &chosen);
+    let batches = Some(Expansion::CreateBatches(2));
+    let mut plan = |depth| {
+        let limits = Limits { depth, ..LIMITS };
+        existing.expand(Ordinal(1), batches.as_ref(), &limits).map(|births| births.len())
+    };
+    assert_eq!(plan(1), Err(Unexpandable::TooDeep("below".to_owned(), 1)));
+    // The workers, what joins them, and the decision after that.
+    assert_eq!(plan(2), Ok(4));
+}
+
 /// A run of a template in which every step succeeds.
 pub(crate) struct Run<'t> {
     pub(crate) template: &'t Template,

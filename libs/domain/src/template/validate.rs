@@ -1,6 +1,9 @@
 //! Finds everything that is wrong with a definition, in one go.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use semver::Version;
 use serde_json::Value;
@@ -43,28 +46,15 @@ pub(super) fn validate(
     }
     let dependencies = found.dependencies(&definition.steps);
     found.0.extend(kind::violations(&definition.steps, &dependencies));
-    if found.0.is_empty() {
-        found.environments(&definition);
-    }
-    if !found.0.is_empty() {
+    found.environments(&definition);
+    let order = found.order(&definition.steps, &dependencies);
+    let (Some(version), Some(order), true) = (version, order, found.0.is_empty()) else {
         return Err(found.0);
-    }
+    };
     definition.enter(environment);
-    let order = graph::order(&dependencies).map_err(|cycle| {
-        let names: Vec<&str> =
-            cycle.iter().map(|index| definition.steps[*index].name.as_str()).collect();
-        vec![Violation {
-            path: format!("steps[{}].dependencies", cycle[0]),
-            description: format!(
-                "a cycle: {} -> {}: remove one of these dependencies",
-                names.join(" -> "),
-                names[0]
-            ),
-        }]
-    })?;
     Ok(Template {
         name: definition.name,
-        version: version.expect("a bad version is a violation"),
+        version,
         description: definition.description,
         metadata: Value::Object(definition.metadata),
         identity: definition.identity,
@@ -249,10 +239,11 @@ impl Violations {
         }
     }
 
-    /// Checks the steps as each environment has them. The steps as they are have been checked.
+    /// Checks the steps as each environment has them. What is wrong with them as they are has been said.
     fn environments(&mut self, definition: &definition::Definition) {
         let steps: HashMap<&str, &definition::Step> =
             definition.steps.iter().map(|step| (step.name.as_str(), step)).collect();
+        self.one_queue("limits", definition, |step| step.queue.clone());
         for (environment, changes) in &definition.environments {
             let path = format!("environments.{environment}");
             self.name(&path, environment, MAX_NAME, "-.");
@@ -261,13 +252,59 @@ impl Violations {
                 match steps.get(name.as_str()) {
                     None => self.add(path, format!("no step is named {name:?}")),
                     Some(step) => {
+                        let (mut before, mut after) = (Self::default(), Self::default());
+                        before.step(&path, step);
                         let mut step = (*step).clone();
                         change.apply(&mut step);
-                        self.step(&path, &step);
+                        after.step(&path, &step);
+                        after.0.retain(|violation| !before.0.contains(violation));
+                        self.0.append(&mut after.0);
                     }
                 }
             }
+            let queue = |step: &definition::Step| {
+                let mut step = step.clone();
+                changes.steps.get(&step.name).inspect(|change| change.apply(&mut step));
+                step.queue
+            };
+            self.one_queue(&path, definition, queue);
         }
+    }
+
+    /// What a template limits is counted where it runs: in each queue by itself, which is not what it says.
+    fn one_queue(
+        &mut self,
+        path: &str,
+        definition: &definition::Definition,
+        queue: impl Fn(&definition::Step) -> Option<String>,
+    ) {
+        let of_step = |step| queue(step).unwrap_or_else(|| definition.namespace.clone());
+        let queues: BTreeSet<String> = definition.steps.iter().map(of_step).collect();
+        if !definition.limits.is_empty() && queues.len() > 1 {
+            let queues: Vec<String> = queues.into_iter().collect();
+            let what = format!(
+                "the template's limits are for steps of one queue, and these are of {}: give limits to the steps of each",
+                queues.join(", ")
+            );
+            self.add(path, what);
+        }
+    }
+
+    /// The steps, dependencies before dependants. None if they wait for each other in a circle.
+    fn order(
+        &mut self,
+        steps: &[definition::Step],
+        dependencies: &[Vec<usize>],
+    ) -> Option<Vec<usize>> {
+        let cycle = match graph::order(dependencies) {
+            Ok(order) => return Some(order),
+            Err(cycle) => cycle,
+        };
+        let names: Vec<&str> = cycle.iter().map(|index| steps[*index].name.as_str()).collect();
+        let (all, first) = (names.join(" -> "), names[0]);
+        let what = format!("a cycle: {all} -> {first}: remove one of these dependencies");
+        self.add(format!("steps[{}].dependencies", cycle[0]), what);
+        None
     }
 
     /// Dependencies as indices; whatever names none, or one twice, is a violation.
@@ -359,6 +396,43 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0, "steps[0].dependencies");
         assert!(found[0].1.starts_with("a cycle: a -> b -> a"), "{}", found[0].1);
+    }
+
+    #[test]
+    fn a_cycle_and_a_wrong_environment_are_found_beside_what_else_is_wrong() {
+        let found = paths(
+            "{namespace: n, name: t, version: 1.0.0, steps: [
+                {name: a, handler: {callable: c}, dependencies: [b]},
+                {name: b, handler: {callable: c}, dependencies: [a]},
+                {name: c, handler: {callable: ''}}],
+              environments: {test: {steps: {ghost: {}, c: {timeout_seconds: 0}}}}}",
+        );
+        let expected = [
+            "steps[2].handler.callable",
+            // Not the callable once more.
+            "environments.test.steps.c.timeout_seconds",
+            "environments.test.steps.ghost",
+            "steps[0].dependencies",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_limits_of_a_template_are_for_steps_of_one_queue() {
+        let template = |of_step: &str, environments: &str| {
+            format!(
+                "{{namespace: n, name: t, version: 1.0.0, limits: [{{name: l, max_concurrent: 1}}],
+                  steps: [{{name: a, handler: {{callable: c}}{of_step}}},
+                          {{name: b, handler: {{callable: c}}}}]{environments}}}"
+            )
+        };
+        assert!(Template::parse(&template("", "")).is_ok());
+        assert!(Template::parse(&template(", queue: n", "")).is_ok());
+        assert_eq!(paths(&template(", queue: other", "")), ["limits"]);
+        let moved = ", environments: {test: {steps: {a: {queue: other}}}}";
+        assert_eq!(paths(&template("", moved)), ["environments.test"]);
+        let both = ", environments: {test: {steps: {a: {queue: other}, b: {queue: other}}}}";
+        assert!(Template::parse(&template("", both)).is_ok());
     }
 
     #[test]

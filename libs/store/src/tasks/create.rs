@@ -71,6 +71,20 @@ pub enum Unborn {
 }
 
 impl Store {
+    /// The task that a request has brought, if it has.
+    ///
+    /// # Errors
+    /// The database is not available.
+    pub async fn task_of_request(&self, repetition: &[u8; 32]) -> Result<Option<TaskId>, StoreError> {
+        let known = sqlx::query_scalar!(
+            "SELECT task_id FROM task_identities WHERE identity = $1",
+            repetition.as_slice()
+        )
+        .fetch_optional(&self.durable)
+        .await?;
+        Ok(known.map(TaskId))
+    }
+
     /// Gives birth to tasks with all their steps, once for each repetition and identity: no two items
     /// may share one.
     ///
