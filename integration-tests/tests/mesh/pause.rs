@@ -109,7 +109,10 @@ async fn what_runs_of_a_paused_task_goes_on_and_nothing_else_begins_until_it_is_
     completes(&client, &other).await;
     let stands = client.get_task(&task).await.unwrap();
     assert!(stands.paused);
-    assert_eq!((stands.state(), stands.steps.unwrap().satisfied), (TaskState::EnqueuingSteps, 1));
+    assert_eq!(
+        (stands.state(), stands.steps.unwrap().satisfied),
+        (TaskState::WaitingForDependencies, 1)
+    );
     assert_eq!(ledger.repairs().await, 0, "what is held is not lost");
 
     assert!(!client.resume_task(&task, &Operator::new("bob", "")).await.unwrap().paused);

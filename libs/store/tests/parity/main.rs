@@ -123,6 +123,11 @@ async fn a_pause_holds_only_what_could_begin() {
                 "{state} + {verb:?}"
             );
             assert_eq!(bench.look(&step).await, (state, None), "{state} + {verb:?}");
+            // It is counted if it was ready: its task has nothing else that could move.
+            let row = bench.store.task(task).await.unwrap().unwrap();
+            let waits = verb != Verb::Start && verb.expected(state).is_some();
+            assert_eq!(row.counts.held, i32::from(waits), "{state} + {verb:?}");
+            assert_eq!(row.state == TaskState::WaitingForDependencies, waits, "{state} + {verb:?}");
         }
     }
 }
