@@ -45,6 +45,7 @@ async fn submit(client: &Client, name: &str) -> String {
     client.create_task(NewTask::of("waiting", name)).await.unwrap().task_id
 }
 
+/// A worker that may hold so many deliveries.
 async fn session(mesh: &Mesh, room: i32) -> Session {
     let hello = Session::hello("worker", "waiting", &["any"], room);
     Session::open(mesh.channel().await, hello).await.unwrap()
@@ -101,22 +102,23 @@ async fn completes(client: &Client, task: &str) {
 async fn a_paused_task_waits_for_dependencies_once_its_other_branches_have_run(mesh: &Mesh) {
     let (client, ledger) = (mesh.client(), mesh.ledger().await);
     let yaml = "{namespace: waiting, name: two, version: 1.0.0, steps: [
-        {name: one, handler: {callable: any}}, {name: other, handler: {callable: any}},
+        {name: one, handler: {callable: any}}, {name: other, handler: {callable: others}},
         {name: last, handler: {callable: any}, dependencies: [one]}]}";
     client.register_template(yaml).await.unwrap();
-    let mut session = session(mesh, 2).await;
+    let mut session = session(mesh, 1).await;
+    let others = Session::hello("other_worker", "waiting", &["others"], 1);
+    let mut other_session = Session::open(mesh.channel().await, others).await.unwrap();
     let task = submit(&client, "two").await;
-    let mut roots = [session.take().await, session.take().await];
-    roots.sort_by(|one, other| one.step_name.cmp(&other.step_name));
+    let (one, other) = (session.take().await, other_session.take().await);
     client.pause_task(&task, &Operator::new("alice", "")).await.unwrap();
 
-    report(&mut session, &roots[0]).await;
+    report(&mut session, &one).await;
     until("its next step is held", PATIENCE, async || {
         (ledger.number("SELECT count(*) FROM held_steps").await == 1).then_some(())
     })
     .await;
     until_in(&client, &task, TaskState::StepsInProcess).await;
-    report(&mut session, &roots[1]).await;
+    report(&mut other_session, &other).await;
     until_in(&client, &task, TaskState::WaitingForDependencies).await;
     assert_eq!(ledger.repairs().await, 0, "what is held is not lost");
     assert!(entries(&client, &task).await.is_empty());
@@ -132,6 +134,7 @@ async fn a_paused_task_waits_for_dependencies_once_its_other_branches_have_run(m
         "{told:?}"
     );
     session.drain().await;
+    other_session.drain().await;
     ledger.every_task_has_completed_once(1).await;
     ledger.histories_hold().await;
     ledger.nothing_is_left().await;
