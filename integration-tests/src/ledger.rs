@@ -155,7 +155,7 @@ impl Ledger {
     pub async fn repairs(&self) -> i64 {
         let store = self.store().await;
         let findings = until("no replica is looking", PATIENCE, async || {
-            store.reconcile().await.expect("the database answers")
+            store.reconcile("ledger").await.expect("the database answers")
         })
         .await;
         store.close().await;
@@ -209,7 +209,7 @@ impl Ledger {
             "a task whose counts are not those of its steps",
             "SELECT task_id FROM tasks JOIN steps USING (task_id) GROUP BY tasks.task_id
              HAVING satisfied <> count(*) OR total <> count(*)
-                OR ready + in_flight + waiting_for_retry + failed <> 0
+                OR ready + held + in_flight + waiting_for_retry + failed <> 0
                 OR bool_or(unmet_dependencies <> 0 OR steps.state <> 'complete')",
         )
         .await;

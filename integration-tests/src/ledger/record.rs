@@ -166,6 +166,16 @@ impl Ledger {
         .await
     }
 
+    /// Whether a task, in which nothing goes on, does not say so: all that could is held, and counted.
+    pub async fn stands_wrongly(&self, task_id: &str) -> bool {
+        let statement = "SELECT count(*) FROM tasks WHERE task_id = $1 AND (
+            held <> (
+                SELECT count(*) FROM held_steps JOIN steps USING (task_id, ordinal)
+                WHERE held_steps.task_id = tasks.task_id AND steps.state = 'pending')
+            OR held > 0 AND in_flight = 0 AND state <> 'waiting_for_dependencies')";
+        self.number_of(statement, task_id).await > 0
+    }
+
     /// Whether a task rests.
     pub async fn rests(&self, task_id: &str) -> bool {
         let statement =

@@ -74,4 +74,5 @@ mod schemas;
 mod template_fields;
 mod trace;
 mod under_load;
+mod waiting;
 mod watch;

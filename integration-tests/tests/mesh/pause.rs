@@ -109,7 +109,10 @@ async fn what_runs_of_a_paused_task_goes_on_and_nothing_else_begins_until_it_is_
     completes(&client, &other).await;
     let stands = client.get_task(&task).await.unwrap();
     assert!(stands.paused);
-    assert_eq!((stands.state(), stands.steps.unwrap().satisfied), (TaskState::EnqueuingSteps, 1));
+    assert_eq!(
+        (stands.state(), stands.steps.unwrap().satisfied),
+        (TaskState::WaitingForDependencies, 1)
+    );
     assert_eq!(ledger.repairs().await, 0, "what is held is not lost");
 
     assert!(!client.resume_task(&task, &Operator::new("bob", "")).await.unwrap().paused);
@@ -431,7 +434,13 @@ async fn a_watcher_is_told_who_paused_and_resumed_the_task_and_why(mesh: &Mesh) 
 
     // From there on, and from the beginning: once each, in their order.
     let after: Vec<_> = client.watch_task_from(&task, &cursor).try_collect().await.unwrap();
-    assert!(matches!(after[0].transition, Some(Transition::Resumed(_))), "{after:?}");
+    // The pause may have held its step, which moves the task.
+    let mut after = after.iter().filter(|it| !matches!(it.transition, Some(Transition::Task(_))));
+    let first = after.next();
+    assert!(
+        first.is_some_and(|it| matches!(it.transition, Some(Transition::Resumed(_)))),
+        "{first:?}"
+    );
     let whole: Vec<_> = client.watch_task(&task).try_collect().await.unwrap();
     let pauses = whole.iter().filter_map(|event| match event.transition.as_ref()? {
         Transition::Paused(paused) => Some((true, event.actor.as_str(), paused.reason.as_str())),

@@ -7,6 +7,8 @@ pub struct StepCounts {
     pub total: i32,
     /// Pending without an unmet dependency: not yet in a queue.
     pub ready: i32,
+    /// Of those that are ready, how many a pause or a limit holds: they do not move by themselves.
+    pub held: i32,
     /// In a queue, at a worker, or being judged.
     pub in_flight: i32,
     /// Until their back-off is over.
@@ -15,4 +17,12 @@ pub struct StepCounts {
     pub failed: i32,
     /// Complete or resolved manually.
     pub satisfied: i32,
+}
+
+impl StepCounts {
+    /// How many are ready and about to be enqueued. Counted too often as held, none is.
+    #[must_use]
+    pub fn to_enqueue(&self) -> i32 {
+        (self.ready - self.held).max(0)
+    }
 }

@@ -17,7 +17,7 @@ pub enum TaskState {
     StepsInProcess,
     /// For a moment after each result; for longer only while the finalizer has not looked yet.
     EvaluatingResults,
-    /// Nothing moves until something outside happens.
+    /// Nothing moves until something outside happens: a pause or a limit holds whatever could.
     WaitingForDependencies,
     /// Nothing moves until a back-off is over.
     WaitingForRetry,
@@ -40,7 +40,7 @@ pub enum TaskEvent {
     Start,
     /// Some of its steps may be enqueued.
     ReadyStepsFound,
-    /// None of its steps can move.
+    /// None of its steps can move: those that are ready are held.
     NoDependenciesReady,
     /// It has no steps.
     NoStepsFound,
@@ -68,7 +68,7 @@ pub enum TaskEvent {
     AllStepsSuccessful,
     /// A step failed for good and nothing else can move.
     PermanentFailure,
-    /// A back-off is over.
+    /// A back-off is over, or what was held may be enqueued.
     RetryReady,
     /// An operator has settled it outside.
     ManualResolution,
@@ -123,9 +123,11 @@ impl TaskState {
             On::ReadyStepsFound => {
                 (self == Initializing || self == EvaluatingResults, EnqueuingSteps)
             }
-            On::NoDependenciesReady => {
-                (self == Initializing || self == EvaluatingResults, WaitingForDependencies)
-            }
+            // From EnqueuingSteps, as the last step that could be enqueued is held.
+            On::NoDependenciesReady => (
+                matches!(self, Initializing | EnqueuingSteps | EvaluatingResults),
+                WaitingForDependencies,
+            ),
             On::NoStepsFound => (self == Initializing, Complete),
             On::StepsEnqueued => (self == EnqueuingSteps, StepsInProcess),
             On::EnqueueFailed => (self == EnqueuingSteps, Error),
@@ -137,7 +139,9 @@ impl TaskState {
             }
             On::Reset => (self == Error, EvaluatingResults),
             On::StepsStillInProcess => (self == EvaluatingResults, StepsInProcess),
-            On::RetryPending => (self == EvaluatingResults, WaitingForRetry),
+            On::RetryPending => {
+                (self == EnqueuingSteps || self == EvaluatingResults, WaitingForRetry)
+            }
             On::AllStepsSuccessful => (self == EvaluatingResults, Complete),
             On::PermanentFailure => (self == EvaluatingResults, BlockedByFailures),
             On::RetryReady => (
@@ -233,15 +237,18 @@ impl TaskEvent {
         Self::Timeout,
     ];
 
-    /// What the counts of a task's steps say after a result, in the order that decides.
+    /// What the counts of a task's steps say after a result, in the order that decides. What is held runs on
+    /// once it is let go, so a task is blocked only when nothing is.
     #[must_use]
     pub fn judged(counts: &StepCounts) -> Self {
-        if counts.ready > 0 {
+        if counts.to_enqueue() > 0 {
             Self::ReadyStepsFound
         } else if counts.in_flight > 0 {
             Self::StepsStillInProcess
         } else if counts.waiting_for_retry > 0 {
             Self::RetryPending
+        } else if counts.held > 0 {
+            Self::NoDependenciesReady
         } else if counts.failed > 0 {
             Self::PermanentFailure
         } else if counts.satisfied == counts.total {
@@ -334,25 +341,28 @@ mod tests {
     }
 
     #[test]
-    fn ready_steps_decide_before_running_ones_and_failures_last() {
+    fn ready_steps_decide_before_running_ones_then_held_ones_and_failures_last() {
         let counts = StepCounts {
-            total: 5,
-            ready: 1,
+            total: 6,
+            ready: 2,
+            held: 1,
             in_flight: 1,
             waiting_for_retry: 1,
             failed: 1,
             satisfied: 1,
         };
         assert_eq!(TaskEvent::judged(&counts), TaskEvent::ReadyStepsFound);
-        let counts = StepCounts { ready: 0, ..counts };
+        let counts = StepCounts { ready: 1, ..counts };
         assert_eq!(TaskEvent::judged(&counts), TaskEvent::StepsStillInProcess);
         let counts = StepCounts { in_flight: 0, ..counts };
         assert_eq!(TaskEvent::judged(&counts), TaskEvent::RetryPending);
         let counts = StepCounts { waiting_for_retry: 0, ..counts };
+        assert_eq!(TaskEvent::judged(&counts), TaskEvent::NoDependenciesReady);
+        let counts = StepCounts { ready: 0, held: 0, ..counts };
         assert_eq!(TaskEvent::judged(&counts), TaskEvent::PermanentFailure);
         let counts = StepCounts { failed: 0, ..counts };
         assert_eq!(TaskEvent::judged(&counts), TaskEvent::NoDependenciesReady);
-        let counts = StepCounts { satisfied: 5, ..counts };
+        let counts = StepCounts { satisfied: 6, ..counts };
         assert_eq!(TaskEvent::judged(&counts), TaskEvent::AllStepsSuccessful);
     }
 }

@@ -27,6 +27,8 @@ pub struct LimitedTask {
     pub lasted: Duration,
     /// Since it came where it stands.
     pub in_state: Duration,
+    /// For how long of that it or its template was paused, where it waits for dependencies.
+    pub paused: Duration,
     /// When it was looked at.
     pub looked_at: DateTime<Utc>,
 }
@@ -65,11 +67,11 @@ impl Store {
     /// The database is not available.
     pub async fn limited_tasks(&self, tasks: &[TaskId]) -> Result<Vec<LimitedTask>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT task_id, template_id, search.namespace, search.name, search.version,
+            r#"SELECT tasks.task_id, template_id, search.namespace, search.name, search.version,
                 tasks.state::text AS "state!", now() AS "looked_at!",
                 (extract(epoch FROM now() - began_at) * 1000)::bigint AS "lasted_ms!",
-                (extract(epoch FROM now() - coalesce(moved.occurred_at, created_at)) * 1000)::bigint
-                    AS "in_state_ms!"
+                (extract(epoch FROM now() - came_at) * 1000)::bigint AS "in_state_ms!",
+                (extract(epoch FROM paused.lasted) * 1000)::bigint AS "paused_ms!"
             FROM limited_tasks
             JOIN tasks USING (task_id)
             JOIN task_search AS search USING (task_id)
@@ -80,8 +82,24 @@ impl Store {
                   AND moved.occurred_at >= search.created_at - interval '1 hour'
                 ORDER BY transition_id DESC LIMIT 1
             ) AS moved ON true
-            WHERE task_id = ANY($1) AND NOT is_end(tasks.state)
-            ORDER BY task_id"#,
+            CROSS JOIN LATERAL (
+                SELECT least(coalesce(moved.occurred_at, created_at), now()) AS came_at
+            ) AS stay
+            CROSS JOIN LATERAL (
+                -- Pauses of both may go on at once.
+                SELECT coalesce(sum(upper(stretch) - lower(stretch)), interval '0') AS lasted
+                FROM unnest((
+                    SELECT range_agg(tstzrange(came_at, now())
+                        * tstzrange(paused_at, greatest(coalesce(resumed_at, now()), paused_at)))
+                    FROM pauses
+                    WHERE tasks.state = 'waiting_for_dependencies' AND (pauses.task_id = tasks.task_id
+                        OR (pauses.task_id IS NULL
+                            AND (pauses.namespace, pauses.name) = (search.namespace, search.name)
+                            AND pauses.version IN ('', search.version)))
+                )) AS stretch
+            ) AS paused
+            WHERE tasks.task_id = ANY($1) AND NOT is_end(tasks.state)
+            ORDER BY tasks.task_id"#,
             &ids(tasks)
         )
         .fetch_all(&self.relaxed)
@@ -98,6 +116,7 @@ impl Store {
                     state: row.state.parse().map_err(|error| corrupt(format!("{error}")))?,
                     lasted: duration(row.lasted_ms),
                     in_state: duration(row.in_state_ms),
+                    paused: duration(row.paused_ms),
                     looked_at: row.looked_at,
                 })
             })

@@ -18,6 +18,13 @@ pub struct ByHand {
     pub reason: String,
 }
 
+impl ByHand {
+    /// As histories name who does something by hand.
+    fn actor(&self) -> String {
+        format!("operator:{}", self.operator)
+    }
+}
+
 /// A pause that goes on.
 #[derive(Debug, Clone)]
 pub struct Pause {
@@ -45,6 +52,8 @@ pub struct LetGo {
     pub ready: Vec<ReadyStep>,
     /// Namespaces whose worker queue has got messages.
     pub queued: Vec<String>,
+    /// Tasks that moved and are watched.
+    pub watched: Vec<Uuid>,
 }
 
 impl Store {
@@ -83,7 +92,7 @@ impl Store {
         );
         let Some(stood) = stood.fetch_optional(&mut *tx).await? else { return Ok(None) };
         // In a statement of its own: it sees what was held while the one before waited for the task.
-        let let_go = let_go(&mut tx, &[task.0]).await?;
+        let let_go = let_go(&mut tx, &[task.0], &by.actor()).await?;
         tx.commit().await?;
         Ok(Some((stood, let_go)))
     }
@@ -156,6 +165,7 @@ impl Store {
         &self,
         template: &TemplateName,
         after: Uuid,
+        by: &ByHand,
     ) -> Result<(Option<Uuid>, LetGo), StoreError> {
         let mut tx = self.durable.begin().await?;
         let tasks = sqlx::query_scalar!(
@@ -171,7 +181,7 @@ impl Store {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let let_go = let_go(&mut tx, &tasks).await?;
+        let let_go = let_go(&mut tx, &tasks, &by.actor()).await?;
         tx.commit().await?;
         Ok((tasks.last().copied(), let_go))
     }
@@ -217,15 +227,18 @@ impl Store {
     }
 }
 
-async fn let_go(
+pub(crate) async fn let_go(
     tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
     tasks: &[Uuid],
+    actor: &str,
 ) -> Result<LetGo, StoreError> {
-    let rows = sqlx::query_file!("sql/held_steps/let_go.sql", tasks).fetch_all(&mut **tx).await?;
+    let rows =
+        sqlx::query_file!("sql/held_steps/let_go.sql", tasks, actor).fetch_all(&mut **tx).await?;
     let mut let_go = LetGo::default();
     for row in rows {
         match row.kind.as_str() {
             "ready" => let_go.ready.push(sent(row.message_id, row.message, row.headers.as_ref())?),
+            "watched" => let_go.watched.extend(row.task_id),
             _ => let_go.queued.extend(row.namespace),
         }
     }

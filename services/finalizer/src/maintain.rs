@@ -31,7 +31,7 @@ pub struct Maintenance {
     pub keep_results_days: i32,
     /// 0: for ever.
     pub keep_events_days: i32,
-    /// Who is named where it closes dead letters.
+    /// Who is named where it closes dead letters, and moves tasks that were miscounted.
     pub actor: String,
     /// Has the queue of finalizations read.
     pub repaired: Wake,
@@ -105,7 +105,9 @@ impl Maintenance {
     }
 
     async fn reconcile(&self) -> Result<(), StoreError> {
-        let Some(findings) = self.database.store.reconcile().await? else { return Ok(()) };
+        let Some(findings) = self.database.store.reconcile(&self.actor).await? else {
+            return Ok(());
+        };
         if findings.total() > 0 {
             tracing::warn!(
                 repaired = findings.total(),

@@ -75,9 +75,15 @@ impl Standings {
 /// What lasts now, of what may be limited.
 fn stays(task: &LimitedTask, without_worker: Option<Duration>) -> Vec<Stay> {
     let in_state = match task.state {
-        TaskState::WaitingForDependencies => Some(Limit::WaitingForDependencies),
-        TaskState::WaitingForRetry => Some(Limit::WaitingForRetry),
-        TaskState::BlockedByFailures => Some(Limit::Blocked),
+        // Who paused it has it wait as long as he likes.
+        TaskState::WaitingForDependencies => {
+            let lasted = task.in_state.saturating_sub(task.paused);
+            Some(Stay { limit: Limit::WaitingForDependencies, lasted })
+        }
+        TaskState::WaitingForRetry => {
+            Some(Stay { limit: Limit::WaitingForRetry, lasted: task.in_state })
+        }
+        TaskState::BlockedByFailures => Some(Stay { limit: Limit::Blocked, lasted: task.in_state }),
         TaskState::Pending
         | TaskState::Initializing
         | TaskState::EnqueuingSteps
@@ -89,7 +95,7 @@ fn stays(task: &LimitedTask, without_worker: Option<Duration>) -> Vec<Stay> {
         | TaskState::ResolvedManually => None,
     };
     let mut stays = vec![Stay { limit: Limit::Duration, lasted: task.lasted }];
-    stays.extend(in_state.map(|limit| Stay { limit, lasted: task.in_state }));
+    stays.extend(in_state);
     stays.extend(without_worker.map(|lasted| Stay { limit: Limit::WaitingForWorker, lasted }));
     stays
 }

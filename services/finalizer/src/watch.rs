@@ -256,11 +256,19 @@ impl std::str::FromStr for Cursor {
     }
 }
 
-/// Whether a crash of the database cannot undo it: a step's way to its worker does not wait for the disk.
+/// Whether a crash of the database cannot undo it: a step's way to its worker does not wait for the disk, nor does
+/// what holds it there.
 fn is_durable(transition: &Transition) -> bool {
-    let undone = ["Enqueue", "Start", "Release", "StepsEnqueued"];
-    transition.events.is_empty()
-        || !transition.events.iter().all(|event| undone.contains(&event.as_str()))
+    let events: Vec<&str> = transition.events.iter().map(String::as_str).collect();
+    let of_step =
+        matches!(events[..], ["Enqueue"] | ["Enqueue", "Start"] | ["Start"] | ["Release"]);
+    // What the finalizer says is durable, and may be told twice: it is not told apart.
+    let of_task = matches!(
+        events[..],
+        ["StepsEnqueued" | "RetryPending" | "NoDependenciesReady"]
+            | ["RetryReady" | "ReadyStepsFound", "StepsEnqueued"]
+    );
+    !of_step && !of_task
 }
 
 fn task_moved(event: TaskEvent, reason: &str) -> Moved {

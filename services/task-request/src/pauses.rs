@@ -67,7 +67,7 @@ impl Pauses {
         // Whatever is left here if this ends halfway, the next resume or the reconciler lets go.
         let mut after = Uuid::nil();
         loop {
-            let next = store.let_go_of_template(template, after).await;
+            let next = store.let_go_of_template(template, after, by).await;
             let (last, let_go) = next.map_err(|error| self.failed(&error))?;
             self.tell(let_go);
             match last {
@@ -79,6 +79,7 @@ impl Pauses {
 
     fn tell(&self, let_go: LetGo) {
         self.step_enqueuer.tell(let_go.ready);
+        self.announcer.moved(let_go.watched);
         let waiting = let_go.queued.into_iter().map(|namespace| (namespace, Rank::FIRST)).collect();
         self.announcer.announce(Announcement { waiting, ..Announcement::default() });
     }

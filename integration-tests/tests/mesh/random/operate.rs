@@ -80,6 +80,11 @@ impl Hands<'_> {
             (self.ledger.not_held(&self.task_id).await == 0).then_some(())
         })
         .await;
+        // After the last result it is the finalizer's turn.
+        until("the task says that it waits for what is held", PATIENCE, async || {
+            (!self.ledger.stands_wrongly(&self.task_id).await).then_some(())
+        })
+        .await;
         let since = self.ledger.starts(&self.task_id).await - starts;
         assert_eq!(since, 0, "steps of {} have begun while it was paused", self.task_id);
     }

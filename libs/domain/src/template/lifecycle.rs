@@ -27,7 +27,7 @@ pub struct Lifecycle {
 pub enum Limit {
     /// The whole task, from its birth, or from when an operator reopened it.
     Duration,
-    /// Its stay in `waiting_for_dependencies`.
+    /// Its stay in `waiting_for_dependencies`, without the time in which an operator has it or its template paused.
     WaitingForDependencies,
     /// Its stay in `waiting_for_retry`.
     WaitingForRetry,

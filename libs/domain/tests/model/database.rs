@@ -186,6 +186,39 @@ impl Database {
         self.task = self.task.after(event).expect("a statement asks before it moves a task");
     }
 
+    /// Keeps a step, whose message was taken, from beginning. Its task counts it if it is ready.
+    pub(crate) fn hold(&mut self, step: usize, hold: Hold) {
+        let is_fresh = self.held.insert(step, hold).is_none();
+        if is_fresh && self.state(step) == Some(StepState::Pending) {
+            self.counts.held += 1;
+        }
+    }
+
+    /// Forgets that a step is held, before it moves. Says whether it was.
+    pub(crate) fn let_go(&mut self, step: usize) -> bool {
+        let was_held = self.held.remove(&step).is_some();
+        if was_held && self.state(step) == Some(StepState::Pending) {
+            self.counts.held -= 1;
+        }
+        was_held
+    }
+
+    /// Where the task stands once what was held may be enqueued: where it enqueues others, it goes on.
+    pub(crate) fn enqueues_again(&self) -> TaskState {
+        let events = [TaskEvent::RetryReady, TaskEvent::ReadyStepsFound];
+        let next = |event: TaskEvent| self.task.after(event).ok();
+        events.into_iter().find_map(next).unwrap_or(self.task)
+    }
+
+    /// Moves the task on from `enqueuing_steps` if none of its steps is left to enqueue.
+    pub(crate) fn has_enqueued(&mut self) {
+        match TaskEvent::judged(&self.counts) {
+            TaskEvent::ReadyStepsFound => {}
+            TaskEvent::StepsStillInProcess => self.move_task(TaskEvent::StepsEnqueued),
+            event => self.move_task(event),
+        }
+    }
+
     /// Moves the task on from `evaluating_results` as its counts say; if nothing moves any more, it is
     /// the finalizer's turn.
     pub(crate) fn evaluate(&mut self) {
@@ -228,10 +261,15 @@ impl Database {
     /// How many steps are where, by a look at each.
     pub(crate) fn recounted(&self) -> StepCounts {
         let mut counts = StepCounts::default();
-        for step in self.steps.iter().flatten() {
+        for (ordinal, step) in self.steps.iter().enumerate() {
+            let Some(step) = step else { continue };
             counts.total += 1;
             match step.state {
-                StepState::Pending => counts.ready += i32::from(step.unmet_dependencies == 0),
+                StepState::Pending => {
+                    let ready = step.unmet_dependencies == 0;
+                    counts.ready += i32::from(ready);
+                    counts.held += i32::from(ready && self.held.contains_key(&ordinal));
+                }
                 StepState::Enqueued
                 | StepState::InProgress
                 | StepState::EnqueuedForOrchestration

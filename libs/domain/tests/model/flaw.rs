@@ -23,6 +23,8 @@ pub(crate) enum Flaw {
     CountedDeliveries,
     /// A result brings its child a place though the task is paused.
     PlacesPassThePause,
+    /// A step that is held counts as ready, and no more.
+    HoldsUncounted,
     /// A resume does not send again what the pause held.
     ResumesAlone,
     /// Replicas judge what is in use of the limit before they have its lock.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use stateright::Property;
-use tasker_domain::{StepState, TaskState};
+use tasker_domain::{StepState, TaskEvent, TaskState};
 
 use crate::{
     database::{Database, Fate, Message},
@@ -19,6 +19,7 @@ pub(crate) const TAKEN_ONCE: &str =
 pub(crate) const ENDS_WITH_ITS_STEPS: &str = "no task ends with an open step";
 pub(crate) const COMPLETE_IS_SATISFIED: &str = "a complete task has only satisfied steps";
 pub(crate) const COUNTS: &str = "a task counts its steps, and a step its unmet dependencies";
+pub(crate) const STANDS: &str = "a task stands where its steps have it stand";
 pub(crate) const ORDER: &str = "no step begins before its parents are satisfied";
 pub(crate) const ATTEMPTS: &str = "every attempt is counted, and there are no more than allowed";
 pub(crate) const OUTBOX: &str = "a state and its message change in one commit";
@@ -54,6 +55,7 @@ pub(crate) fn all() -> Vec<Promise> {
                 || states(&world.database).all(StepState::satisfies_dependants)
         }),
         Promise::always(COUNTS, counts_are_right),
+        Promise::always(STANDS, |_, world| stands_rightly(&world.database)),
         Promise::always(ORDER, |model, world| {
             steps(model).all(|step| {
                 let begun = world.database.state(step).is_some_and(|state| {
@@ -180,6 +182,20 @@ fn fails_fast(model: &LifeCycle, database: &Database) -> bool {
             let is_open = database.state(it).is_some_and(StepState::is_open);
             !is_open || database.minted[it] > 0
         })
+}
+
+/// By a look at each step. While nothing moves, the finalizer may not have seen it yet.
+fn stands_rightly(database: &Database) -> bool {
+    let nothing_moves = TaskState::EvaluatingResults;
+    let allowed = match TaskEvent::judged(&database.recounted()) {
+        TaskEvent::ReadyStepsFound => [TaskState::EnqueuingSteps; 2],
+        TaskEvent::StepsStillInProcess => [TaskState::StepsInProcess; 2],
+        TaskEvent::RetryPending => [TaskState::WaitingForRetry; 2],
+        TaskEvent::NoDependenciesReady => [TaskState::WaitingForDependencies, nothing_moves],
+        TaskEvent::PermanentFailure => [TaskState::BlockedByFailures, nothing_moves],
+        _ => [nothing_moves; 2],
+    };
+    database.task.is_end() || allowed.contains(&database.task)
 }
 
 fn counts_are_right(model: &LifeCycle, world: &World) -> bool {

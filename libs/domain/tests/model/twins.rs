@@ -130,6 +130,11 @@ fn a_place_that_does_not_look_at_the_pause_lets_a_child_begin() {
 }
 
 #[test]
+fn a_hold_that_is_not_counted_has_its_task_enqueue_what_nobody_will() {
+    breaks_a_pause(Flaw::HoldsUncounted, promises::STANDS);
+}
+
+#[test]
 fn a_resume_that_does_not_let_go_leaves_steps_held_for_no_reason() {
     breaks_a_pause(Flaw::ResumesAlone, promises::OUTBOX);
 }

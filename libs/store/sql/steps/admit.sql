@@ -1,22 +1,25 @@
--- Begins steps that limits held: Enqueue, Start; or Start, of those that were given back. The caller has locked
--- their limits, and judged what is in use of them. What is paused meanwhile is held by that; what another
+-- Begins steps that limits held: Enqueue, Start; or Start, of those that were given back. A task that waited for
+-- them moves on: RetryReady, StepsEnqueued; ReadyStepsFound, where the finalizer has not seen that it waits.
+-- The caller has locked their limits, and judged what is in use of them. What is paused meanwhile is held by that; what another
 -- limit holds waits for that one; what has moved on is forgotten.
 WITH stopped AS MATERIALIZED (
     SELECT paused_templates_now($1) AS templates
 ), locked AS (
-    SELECT item.*, tasks.template_id, tasks.watched, steps.state AS before, CASE
+    SELECT item.*, tasks.template_id, tasks.watched, steps.state AS before, tasks.state AS task_state, enqueuing, CASE
         WHEN tasks.paused THEN 'task_paused'
         WHEN tasks.template_id = ANY(stopped.templates) THEN 'template_paused'
     END::hold AS hold,
     CASE
         WHEN steps.state = 'enqueued' THEN NOT is_end(tasks.state)
-        ELSE task_state_after(tasks.state, 'StepsEnqueued') IS NOT NULL
+        ELSE task_state_after(enqueuing, 'StepsEnqueued') IS NOT NULL
     END AS may
     FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::bigint[])
         AS item (task_id, ordinal, delivery_id, session_id, timeout_ms)
     CROSS JOIN stopped
     JOIN tasks USING (task_id)
     JOIN steps USING (task_id, ordinal)
+    CROSS JOIN LATERAL (SELECT coalesce(task_state_after(tasks.state, 'RetryReady'),
+        task_state_after(tasks.state, 'ReadyStepsFound'), tasks.state) AS enqueuing) AS of_task
     WHERE tasks.task_id = ANY($1)
     ORDER BY task_id, ordinal FOR NO KEY UPDATE OF tasks, steps
 ), moved AS (
@@ -38,6 +41,7 @@ WITH stopped AS MATERIALIZED (
     WHERE held_steps.task_id = ANY($1)
       AND (held_steps.task_id, held_steps.ordinal) = (locked.task_id, locked.ordinal)
       AND locked.hold IS NULL
+    RETURNING locked.task_id, locked.task_state, locked.enqueuing, locked.before
 ), paused AS (
     UPDATE held_steps SET hold = locked.hold, limit_name = NULL, limit_value = NULL, limit_values = NULL
     FROM locked
@@ -72,18 +76,33 @@ WITH stopped AS MATERIALIZED (
 ), counted AS (
     UPDATE tasks
     SET ready = tasks.ready - change.steps, in_flight = in_flight + change.steps,
+        held = greatest(tasks.held - change.freed, 0),
         state = CASE
-            WHEN tasks.ready = change.steps THEN task_state_after(tasks.state, 'StepsEnqueued')
-            ELSE tasks.state
+            -- Others of its steps are about to be enqueued.
+            WHEN change.steps = 0 OR tasks.ready - change.steps > tasks.held - change.freed THEN tasks.state
+            ELSE task_state_after(enqueuing, 'StepsEnqueued')
         END
     FROM (
-        SELECT task_id, count(*)::integer AS steps FROM moved WHERE before = 'pending' GROUP BY task_id
+        SELECT task_id, task_state, enqueuing, sum(steps)::integer AS steps, sum(freed)::integer AS freed
+        FROM (
+            SELECT task_id, task_state, enqueuing, 1 AS steps, 0 AS freed FROM moved WHERE before = 'pending'
+            UNION ALL
+            SELECT task_id, task_state, enqueuing, 0, 1 FROM freed WHERE before = 'pending'
+        ) AS part
+        GROUP BY task_id, task_state, enqueuing
     ) AS change
     WHERE tasks.task_id = change.task_id
-    RETURNING tasks.task_id, tasks.state, tasks.ready
+    RETURNING tasks.task_id, tasks.state, change.task_state
 ), task_history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
-    SELECT task_id, '{StepsEnqueued}', state, $16 FROM counted WHERE ready = 0
+    SELECT task_id,
+        CASE task_state
+            WHEN 'enqueuing_steps' THEN '{StepsEnqueued}'
+            WHEN 'evaluating_results' THEN '{ReadyStepsFound,StepsEnqueued}'
+            ELSE '{RetryReady,StepsEnqueued}'
+        END::task_event[],
+        state, $16
+    FROM counted WHERE state <> task_state
 ), step_history AS (
     -- Written before the task's: PostgreSQL runs what nothing refers to from the last to the first.
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)

@@ -132,7 +132,7 @@ WITH item AS MATERIALIZED (
     SET ready = tasks.ready + change.ready, in_flight = in_flight - change.done + change.started,
         satisfied = satisfied + change.done,
         state = CASE
-            WHEN tasks.ready + change.ready > 0
+            WHEN tasks.ready + change.ready > held
                 THEN task_state_after(task_state_after(tasks.state, 'StepCompleted'), 'ReadyStepsFound')
             WHEN change.started > 0
                 THEN task_state_after(task_state_after(task_state_after(

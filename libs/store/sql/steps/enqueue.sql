@@ -1,6 +1,7 @@
 -- Puts ready steps into their worker queues: Enqueue. Those with a delivery go to a connected
 -- worker at once, without a second queue: Enqueue, Start. Those that are paused, or have limits, are held
--- as they are.
+-- as they are; the last of its task that could be enqueued leaves that to what runs: StepsEnqueued, to what
+-- waits for its back-off: RetryPending, or to whoever lets go what is held: NoDependenciesReady.
 -- A message whose step may not be enqueued any more is taken all the same: nothing is left to do.
 WITH deleted AS (
     -- By an array: a join believes that the queue is empty, and reads it whole.
@@ -41,6 +42,8 @@ WITH deleted AS (
     -- A twin of what is held already: that has waited since.
     SET hold = EXCLUDED.hold, limit_name = EXCLUDED.limit_name,
         limit_value = EXCLUDED.limit_value, limit_values = EXCLUDED.limit_values
+    -- No transaction has locked or updated a row that was not there.
+    RETURNING task_id, xmax = 0 AS fresh
 ), moved AS (
     UPDATE steps
     SET state = CASE
@@ -55,6 +58,12 @@ WITH deleted AS (
       AND step_state_after(steps.state, 'Enqueue') IS NOT NULL AND steps.unmet_dependencies = 0
     RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state, steps.has_checkpoint,
         steps.declared
+), let_go AS (
+    -- A twin comes between the end of a pause and what lets go of what it held.
+    DELETE FROM held_steps
+    WHERE task_id = ANY(ARRAY(SELECT task_id FROM moved))
+      AND CASE WHEN (task_id, ordinal) IN (SELECT task_id, ordinal FROM moved) THEN true END
+    RETURNING task_id
 ), leased AS (
     INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
     SELECT task_id, ordinal, delivery_id, session_id, now() + timeout_ms * interval '1 ms'
@@ -76,16 +85,36 @@ WITH deleted AS (
 ), counted AS (
     UPDATE tasks
     SET ready = tasks.ready - change.steps, in_flight = in_flight + change.steps,
+        held = greatest(tasks.held + change.held, 0),
         state = CASE
-            WHEN tasks.ready = change.steps THEN task_state_after(tasks.state, 'StepsEnqueued')
-            ELSE tasks.state
+            WHEN tasks.ready - change.steps > tasks.held + change.held THEN tasks.state
+            WHEN in_flight + change.steps > 0 THEN task_state_after(tasks.state, 'StepsEnqueued')
+            WHEN waiting_for_retry > 0 THEN task_state_after(tasks.state, 'RetryPending')
+            ELSE task_state_after(tasks.state, 'NoDependenciesReady')
         END
-    FROM (SELECT task_id, count(*)::integer AS steps FROM moved GROUP BY task_id) AS change
+    FROM (
+        SELECT task_id, sum(steps)::integer AS steps, sum(held)::integer AS held
+        FROM (
+            SELECT task_id, 1 AS steps, 0 AS held FROM moved
+            UNION ALL
+            SELECT task_id, 0, 1 FROM held WHERE fresh
+            UNION ALL
+            SELECT task_id, 0, -1 FROM let_go
+        ) AS part
+        GROUP BY task_id
+    ) AS change
     WHERE tasks.task_id = change.task_id
-    RETURNING tasks.task_id, tasks.state, tasks.ready, tasks.watched
+    RETURNING tasks.task_id, tasks.state, tasks.watched
 ), task_history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
-    SELECT task_id, '{StepsEnqueued}', state, $8 FROM counted WHERE ready = 0
+    SELECT task_id,
+        CASE state
+            WHEN 'steps_in_process' THEN '{StepsEnqueued}'
+            WHEN 'waiting_for_retry' THEN '{RetryPending}'
+            ELSE '{NoDependenciesReady}'
+        END::task_event[],
+        state, $8
+    FROM counted WHERE state <> 'enqueuing_steps'
 ), step_history AS (
     -- Written before the task's: PostgreSQL runs what nothing refers to from the last to the first.
     INSERT INTO step_transitions (task_id, ordinal, events, to_state, attempt, actor)

@@ -85,7 +85,7 @@ WITH item AS MATERIALIZED (
         failed = failed + change.steps - change.again - change.passed_over,
         satisfied = satisfied + change.passed_over,
         state = CASE
-            WHEN ready > 0
+            WHEN ready > held
                 THEN task_state_after(task_state_after(tasks.state, 'StepFailed'), 'ReadyStepsFound')
             WHEN in_flight - change.steps > 0
                 THEN task_state_after(task_state_after(tasks.state, 'StepFailed'), 'StepsStillInProcess')

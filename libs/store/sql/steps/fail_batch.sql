@@ -24,6 +24,11 @@ WITH found AS MATERIALIZED (
             || CASE WHEN found.again THEN ' again' ELSE '' END AS error_message,
         found.state = 'enqueued' AS was_in_flight,
         found.state = 'pending' AND found.unmet_dependencies = 0 AS was_ready
+), let_go AS (
+    DELETE FROM held_steps USING failed
+    WHERE held_steps.task_id = ANY($1)
+      AND (held_steps.task_id, held_steps.ordinal) = (failed.task_id, failed.ordinal)
+    RETURNING held_steps.task_id, failed.was_ready
 ), recorded AS (
     INSERT INTO step_results (task_id, ordinal, attempt, error_type, error_message, retryable)
     SELECT task_id, ordinal, attempt, error_type, error_message, false FROM failed
@@ -34,7 +39,10 @@ WITH found AS MATERIALIZED (
 ), counted AS (
     UPDATE tasks
     SET ready = tasks.ready - change.ready, in_flight = tasks.in_flight - change.in_flight,
-        failed = failed + change.steps
+        failed = failed + change.steps,
+        held = greatest(tasks.held - (
+            SELECT count(*)::integer FROM let_go WHERE was_ready AND let_go.task_id = tasks.task_id
+        ), 0)
     FROM (
         SELECT task_id, count(*)::integer AS steps, sum(was_ready::integer)::integer AS ready,
             sum(was_in_flight::integer)::integer AS in_flight

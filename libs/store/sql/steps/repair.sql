@@ -111,6 +111,10 @@ WITH item AS MATERIALIZED (
     DELETE FROM step_results
     WHERE task_id = ANY($1) AND data IS NOT NULL
       AND (task_id, ordinal) IN (SELECT task_id, ordinal FROM moved WHERE state = 'resolved_manually')
+), let_go AS (
+    -- Its task is counted anew.
+    DELETE FROM held_steps
+    WHERE task_id = ANY($1) AND (task_id, ordinal) IN (SELECT task_id, ordinal FROM moved)
 ), freed AS (
     DELETE FROM leases
     WHERE task_id = ANY($1) AND (task_id, ordinal) IN (SELECT task_id, ordinal FROM moved)

@@ -40,6 +40,11 @@ WITH taken AS (
       AND locked.hold IS NULL
       AND step_state_after(steps.state, 'Start') IS NOT NULL
     RETURNING locked.*, steps.name, steps.attempt, steps.max_attempts, steps.state, steps.has_checkpoint
+), let_go AS (
+    -- A twin comes between the end of a pause and what lets go of what it held.
+    DELETE FROM held_steps
+    WHERE task_id = ANY(ARRAY(SELECT task_id FROM moved))
+      AND CASE WHEN (task_id, ordinal) IN (SELECT task_id, ordinal FROM moved) THEN true END
 ), leased AS (
     INSERT INTO leases (task_id, ordinal, delivery_id, session_id, times_out_at)
     SELECT task_id, ordinal, delivery_id, session_id, now() + timeout_ms * interval '1 ms'

@@ -9,7 +9,7 @@ WITH item AS MATERIALIZED (
         AS item (task_id, event, actor, reason)
     JOIN tasks USING (task_id)
 ), ended AS (
-    UPDATE tasks SET state = item.state, ready = 0, in_flight = 0, waiting_for_retry = 0
+    UPDATE tasks SET state = item.state, ready = 0, held = 0, in_flight = 0, waiting_for_retry = 0
     FROM item
     WHERE tasks.task_id = item.task_id AND item.state IS NOT NULL
     RETURNING tasks.task_id, tasks.state, tasks.watched OR tasks.awaited AS watched, item.event, item.actor, item.reason

@@ -14,6 +14,8 @@ WITH deleted AS (
     SELECT task_id, (CASE
         WHEN state = 'initializing' AND total = 0 THEN 'NoStepsFound'
         WHEN state <> 'evaluating_results' THEN NULL
+        -- What is held runs on once it is let go, whatever has failed beside it.
+        WHEN held > 0 THEN 'NoDependenciesReady'
         WHEN failed > 0 THEN 'PermanentFailure'
         WHEN satisfied = total THEN 'AllStepsSuccessful'
         ELSE 'NoDependenciesReady'

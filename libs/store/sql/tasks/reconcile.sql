@@ -1,16 +1,26 @@
 -- Sends again what a queue has lost. A step or task and its message change in one commit, so whatever
 -- one snapshot shows without its message has been forgotten: by another broker, or by somebody's hand.
--- What is held needs no message, but only while a pause goes on; what a limit holds is looked at anyway.
+-- What is held needs no message. Tasks of which something is held for no reason any more, or not counted, are
+-- returned: they are for recount.sql, which has to hold them first.
 WITH open AS MATERIALIZED (
     SELECT tasks.* FROM task_search JOIN tasks USING (task_id) WHERE rests_in IS NULL
 ), held AS MATERIALIZED (
     SELECT held_steps.task_id, held_steps.ordinal,
-        steps.state IN ('pending', 'enqueued') AND NOT is_end(tasks.state) AND (
+        steps.state = 'pending' AND unmet_dependencies = 0 AS counts, waits,
+        waits AND (
             limit_name IS NOT NULL OR tasks.paused OR tasks.template_id IN (SELECT template_id FROM paused_templates)
         ) AS rightly
     FROM held_steps JOIN tasks USING (task_id) JOIN steps USING (task_id, ordinal)
-), forgotten_holds AS (
-    DELETE FROM held_steps WHERE (task_id, ordinal) IN (SELECT task_id, ordinal FROM held WHERE NOT rightly)
+    CROSS JOIN LATERAL (
+        SELECT steps.state IN ('pending', 'enqueued') AND NOT is_end(tasks.state) AS waits
+    ) AS of_step
+), misheld AS (
+    SELECT task_id FROM held WHERE NOT rightly
+    UNION
+    SELECT task_id FROM open
+    LEFT JOIN (SELECT task_id, count(*) FILTER (WHERE counts) AS steps FROM held GROUP BY task_id) AS counted
+        USING (task_id)
+    WHERE open.held <> coalesce(counted.steps, 0)
 ), open_steps AS MATERIALIZED (
     SELECT steps.*, namespace, template_id, priority
     FROM open JOIN steps USING (task_id)
@@ -18,7 +28,7 @@ WITH open AS MATERIALIZED (
         OR steps.state IN ('enqueued', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration'))
       AND NOT EXISTS (
         SELECT FROM held
-        WHERE rightly AND (held.task_id, held.ordinal) = (steps.task_id, steps.ordinal)
+        WHERE waits AND (held.task_id, held.ordinal) = (steps.task_id, steps.ordinal)
       )
 ), forgotten AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
@@ -83,4 +93,5 @@ WITH open AS MATERIALIZED (
 SELECT (SELECT count(*) FROM forgotten) AS "forgotten_steps!",
     (SELECT count(*) FROM queued) AS "unqueued_steps!",
     (SELECT count(*) FROM unjudged) AS "unjudged_results!",
-    (SELECT count(*) FROM unfinished) AS "unfinished_tasks!"
+    (SELECT count(*) FROM unfinished) AS "unfinished_tasks!",
+    ARRAY(SELECT task_id FROM misheld ORDER BY task_id) AS "misheld_tasks!"

@@ -10,6 +10,7 @@ WITH item AS MATERIALIZED (
 ), counts AS MATERIALIZED (
     SELECT task_id,
         count(*) FILTER (WHERE state = 'pending' AND unmet_dependencies = 0)::integer AS ready,
+        count(held.ordinal) FILTER (WHERE state = 'pending' AND unmet_dependencies = 0)::integer AS held,
         count(*) FILTER (WHERE state IN ('enqueued', 'in_progress', 'enqueued_for_orchestration',
             'enqueued_as_error_for_orchestration'))::integer AS in_flight,
         count(*) FILTER (WHERE state = 'waiting_for_retry')::integer AS waiting_for_retry,
@@ -17,6 +18,7 @@ WITH item AS MATERIALIZED (
         count(*) FILTER (WHERE passed_over OR state IN ('complete', 'resolved_manually'))::integer
             AS satisfied
     FROM steps
+    LEFT JOIN held_steps AS held USING (task_id, ordinal)
     CROSS JOIN LATERAL (SELECT state = 'error' AND declared IS NOT NULL AND EXISTS (
         SELECT FROM step_batches AS batch
         WHERE (batch.task_id, batch.ordinal) = (steps.task_id, steps.ordinal) AND batch.passed_over
@@ -24,8 +26,8 @@ WITH item AS MATERIALIZED (
     WHERE task_id = ANY($1)
     GROUP BY task_id
 ), judged AS MATERIALIZED (
-    SELECT item.*, ready, in_flight, waiting_for_retry, failed, satisfied, CASE
-        WHEN ready > 0 THEN 'ReadyStepsFound'
+    SELECT item.*, ready, held, in_flight, waiting_for_retry, failed, satisfied, CASE
+        WHEN ready > held THEN 'ReadyStepsFound'
         WHEN in_flight > 0 THEN 'StepsStillInProcess'
         WHEN waiting_for_retry > 0 THEN 'RetryPending'
         -- Nothing moves: the finalizer's turn.
@@ -33,7 +35,7 @@ WITH item AS MATERIALIZED (
     FROM item JOIN counts USING (task_id)
 ), moved AS (
     UPDATE tasks
-    SET ready = judged.ready, in_flight = judged.in_flight, failed = judged.failed,
+    SET ready = judged.ready, held = judged.held, in_flight = judged.in_flight, failed = judged.failed,
         waiting_for_retry = judged.waiting_for_retry, satisfied = judged.satisfied,
         state = CASE
             WHEN event IS NULL AND next IS NULL THEN tasks.state

@@ -81,7 +81,7 @@ pub struct TaskFilter {
 /// What every read of a task selects.
 const COLUMNS: &str =
     "SELECT task_id, search.namespace, search.name, search.version, tasks.state::text AS state,
-    priority, paused, total, ready, in_flight, waiting_for_retry, failed, satisfied,
+    priority, paused, total, ready, held, in_flight, waiting_for_retry, failed, satisfied,
     created_at, ended_at, correlation_id
 FROM task_search AS search JOIN tasks USING (task_id)";
 
@@ -258,6 +258,7 @@ fn task_row(row: &PgRow) -> Result<TaskRow, StoreError> {
         counts: StepCounts {
             total: row.try_get("total")?,
             ready: row.try_get("ready")?,
+            held: row.try_get("held")?,
             in_flight: row.try_get("in_flight")?,
             waiting_for_retry: row.try_get("waiting_for_retry")?,
             failed: row.try_get("failed")?,

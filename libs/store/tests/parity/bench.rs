@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tasker_domain::{StepState, TaskId, TaskState, Template};
-use tasker_store::{Held, NewTask, Options, Payload, ReadyStep, Registered, Store};
+use tasker_domain::{StepCounts, StepState, TaskEvent, TaskId, TaskState, Template};
+use tasker_store::{Finalization, Held, NewTask, Options, Payload, ReadyStep, Registered, Store};
 use tasker_testing::TestDatabase;
 use uuid::Uuid;
 
@@ -174,6 +174,48 @@ impl Bench {
         .await
         .unwrap();
         TaskId(task)
+    }
+
+    /// Has a step's task stand there, whatever its steps say, and forgets how it came there.
+    pub(crate) async fn stands(&self, task: Uuid, state: TaskState, counts: StepCounts) {
+        sqlx::query(
+            "UPDATE tasks SET state = $2::task_state, total = $3, ready = $4, held = $5, in_flight = $6,
+                waiting_for_retry = $7, failed = $8, satisfied = $9
+             WHERE task_id = $1",
+        )
+        .bind(task)
+        .bind(state.as_str())
+        .bind(counts.total)
+        .bind(counts.ready)
+        .bind(counts.held)
+        .bind(counts.in_flight)
+        .bind(counts.waiting_for_retry)
+        .bind(counts.failed)
+        .bind(counts.satisfied)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        let forget = "DELETE FROM task_transitions WHERE task_id = $1";
+        sqlx::query(forget).bind(task).execute(&self.pool).await.unwrap();
+    }
+
+    /// What a task has passed, as far as it is not forgotten.
+    pub(crate) async fn passed(&self, task: Uuid) -> Vec<TaskEvent> {
+        let rows: Vec<(Vec<String>,)> = sqlx::query_as(
+            "SELECT events::text[] FROM task_transitions WHERE task_id = $1 ORDER BY transition_id",
+        )
+        .bind(task)
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        rows.into_iter().flat_map(|(events,)| events).map(|event| event.parse().unwrap()).collect()
+    }
+
+    /// Sends what says that nothing moves in a task.
+    pub(crate) async fn send_a_finalization(&self, task: Uuid) -> Finalization {
+        let held = Held { task_id: task, ordinal: 0, delivery_id: Uuid::nil() };
+        let message_id = self.send("orchestration_task_finalizations", &held).await;
+        Finalization { message_id, task_id: task, traceparent: String::new() }
     }
 
     pub(crate) async fn has_no_attempts_left(&self, step: &AStep) {

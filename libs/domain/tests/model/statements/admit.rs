@@ -23,12 +23,12 @@ pub(crate) fn admit(
         }
         return;
     }
-    database.held.remove(&step);
+    database.let_go(step);
     let unlocked = database.steps[step].as_ref().is_some_and(|row| row.unmet_dependencies == 0);
     let fresh = database.allows(step, &[StepEvent::Enqueue]);
     let given_back = database.allows(step, &[StepEvent::Start]);
     let task = match fresh {
-        true => database.task.after(TaskEvent::StepsEnqueued).is_ok(),
+        true => database.enqueues_again().after(TaskEvent::StepsEnqueued).is_ok(),
         false => !database.task.is_end(),
     };
     if !unlocked || !task || !(fresh || given_back) {
@@ -44,7 +44,8 @@ pub(crate) fn admit(
     }
     database.counts.ready -= 1;
     database.counts.in_flight += 1;
-    if database.counts.ready == 0 {
+    if database.counts.to_enqueue() == 0 {
+        database.task = database.enqueues_again();
         database.move_task(TaskEvent::StepsEnqueued);
     }
 }

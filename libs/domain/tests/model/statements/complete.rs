@@ -94,7 +94,7 @@ fn move_on(database: &mut Database, rules: &Rules, began: bool) {
     };
     if is_over {
         database.move_task(TaskEvent::AllStepsSuccessful);
-    } else if began && counts.ready == 0 {
+    } else if began && counts.to_enqueue() == 0 {
         database.move_task(TaskEvent::ReadyStepsFound);
         database.move_task(TaskEvent::StepsEnqueued);
     } else {

@@ -25,6 +25,7 @@ pub(crate) fn end(database: &mut Database, rules: &Rules, event: TaskEvent) {
     }
     database.held.clear();
     database.counts.ready = 0;
+    database.counts.held = 0;
     database.counts.in_flight = 0;
     database.counts.waiting_for_retry = 0;
 }

@@ -3,7 +3,10 @@
 use tasker_domain::{StepEvent, TaskEvent};
 
 use super::Rules;
-use crate::database::{Database, Hold, Message, Session};
+use crate::{
+    database::{Database, Hold, Message, Session},
+    flaw::Flaw,
+};
 
 /// Puts a ready step into its worker queue, or gives it to a connected worker at once. What is paused, as far
 /// as the statement has seen, or has a limit, is held.
@@ -22,9 +25,16 @@ pub(crate) fn enqueue(
         return;
     }
     if let Some(hold) = hold {
-        database.held.insert(step, hold);
+        if rules.flaw == Some(Flaw::HoldsUncounted) {
+            database.held.insert(step, hold);
+        } else {
+            database.hold(step, hold);
+        }
+        database.has_enqueued();
         return;
     }
+    // A twin comes between the end of a pause and what lets go of what it held.
+    database.let_go(step);
     database.move_step(step, StepEvent::Enqueue);
     match place {
         Some(session) => database.begin(step, session),
@@ -32,7 +42,5 @@ pub(crate) fn enqueue(
     }
     database.counts.ready -= 1;
     database.counts.in_flight += 1;
-    if database.counts.ready == 0 {
-        database.move_task(TaskEvent::StepsEnqueued);
-    }
+    database.has_enqueued();
 }

@@ -13,14 +13,9 @@ pub(crate) fn finalize(database: &mut Database, rules: &Rules) {
     if !database.take(&Message::Finalization) || database.task != TaskState::EvaluatingResults {
         return;
     }
-    let counts = &database.counts;
     database.move_task(if rules.flaw == Some(Flaw::FinalizesUnseen) {
         TaskEvent::AllStepsSuccessful
-    } else if counts.failed > 0 {
-        TaskEvent::PermanentFailure
-    } else if counts.satisfied == counts.total {
-        TaskEvent::AllStepsSuccessful
     } else {
-        TaskEvent::NoDependenciesReady
+        TaskEvent::judged(&database.counts)
     });
 }

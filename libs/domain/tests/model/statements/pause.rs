@@ -33,14 +33,20 @@ pub(crate) fn let_go(database: &mut Database) {
     let by_pause = database.held.iter().filter(|(_, hold)| **hold == Hold::Pause);
     let freed: Vec<usize> = by_pause.map(|(step, _)| *step).collect();
     for step in freed {
-        database.held.remove(&step);
-        let Some(row) = &database.steps[step] else { continue };
-        match row.state {
-            StepState::Pending if row.unmet_dependencies == 0 => {
-                database.send(Message::Ready(step));
-            }
-            StepState::Enqueued => database.send(Message::Enqueued(step)),
-            _ => {}
+        send_again(database, step);
+    }
+}
+
+/// Sends a step that was held, if it has not moved on; where it is ready, its task enqueues again.
+pub(super) fn send_again(database: &mut Database, step: usize) {
+    database.let_go(step);
+    let Some(row) = &database.steps[step] else { return };
+    match row.state {
+        StepState::Pending if row.unmet_dependencies == 0 => {
+            database.send(Message::Ready(step));
+            database.task = database.enqueues_again();
         }
+        StepState::Enqueued => database.send(Message::Enqueued(step)),
+        _ => {}
     }
 }

@@ -1,18 +1,24 @@
-//! `tasks/reconcile.sql`
+//! `tasks/reconcile.sql`, and `held_steps/let_go.sql` and `tasks/recount.sql` for what it finds held wrongly.
 
 use tasker_domain::{StepState, TaskState};
 
+use super::pause::send_again;
 use crate::database::{Database, Hold, Message};
 
-/// Sends again what a queue has lost, and forgets what is held for no reason any more.
+/// Sends again what a queue has lost, and what is held for no reason any more.
 pub(crate) fn reconcile(database: &mut Database) {
     let wrongly: Vec<usize> = held_wrongly(database).collect();
-    let messages = forgotten(database);
-    for step in wrongly {
-        database.held.remove(&step);
-    }
+    let is_held = |message: &Message| match message {
+        Message::Ready(step) | Message::Enqueued(step) => wrongly.contains(step),
+        Message::Result(..) | Message::Finalization => false,
+    };
+    let mut messages = forgotten(database);
+    messages.retain(|message| !is_held(message));
     for message in messages {
         database.send(message);
+    }
+    for step in wrongly {
+        send_again(database, step);
     }
 }
 
@@ -51,7 +57,10 @@ fn of_step(database: &Database, step: usize) -> Option<Message> {
     }
     match row.state {
         StepState::Pending => {
-            let ready = row.unmet_dependencies == 0 && database.task == TaskState::EnqueuingSteps;
+            // What is held wrongly should be on its way, wherever that has its task stand.
+            let enqueues =
+                database.task == TaskState::EnqueuingSteps || database.held.contains_key(&step);
+            let ready = row.unmet_dependencies == 0 && enqueues;
             ready.then_some(Message::Ready(step)).filter(|message| !database.has(message))
         }
         StepState::Enqueued => {

@@ -74,6 +74,7 @@ fn path(was_cancelled: bool, event: StepEvent) -> Vec<StepEvent> {
 }
 
 fn pass(database: &mut Database, step: usize, path: &[StepEvent]) {
+    database.let_go(step);
     for event in path {
         database.move_step(step, *event);
     }

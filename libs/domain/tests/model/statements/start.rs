@@ -15,10 +15,11 @@ pub(crate) fn start(database: &mut Database, rules: &Rules, step: usize, session
         return;
     }
     if rules.limit.is_some() && rules.flaw != Some(Flaw::BeginsFromItsQueue) {
-        database.held.insert(step, Hold::Limit);
+        database.hold(step, Hold::Limit);
     } else if database.paused {
-        database.held.insert(step, Hold::Pause);
+        database.hold(step, Hold::Pause);
     } else {
+        database.let_go(step);
         database.begin(step, session);
     }
 }
