@@ -55,6 +55,8 @@ async fn whatever_a_queue_forgets_is_sent_again() {
     worker.drain().await;
     ledger.every_task_has_completed_once(4).await;
     ledger.nothing_is_left().await;
+    let unknown = "SELECT count(*) FROM step_transitions WHERE actor = ''";
+    assert_eq!(ledger.number(unknown).await, 0, "also what was sent again says who gave it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
