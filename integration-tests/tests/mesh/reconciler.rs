@@ -11,6 +11,7 @@ use tasker_integration_tests::{Ledger, Mesh, Service, Session, success, until};
 const PATIENCE: Duration = Duration::from_secs(30);
 const YAML: &str = "{namespace: forgotten, name: one_step, version: 1.0.0,
     steps: [{name: only, handler: {callable: only}}]}";
+const NO_STEPS: &str = "{namespace: forgotten, name: no_steps, version: 1.0.0, steps: []}";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_queue_forgets_is_sent_again() {
@@ -43,11 +44,10 @@ async fn whatever_a_queue_forgets_is_sent_again() {
     mesh.restart(Service::ResultProcessor, 0).await;
     ends(&client, &task).await;
 
-    // The end of a task, while nobody ends it.
-    let task = submit(&client).await;
-    let delivery = worker.take().await;
+    // The end of a task, while nobody ends it: no result does, where there are no steps.
+    client.register_template(NO_STEPS).await.unwrap();
     mesh.kill(Service::Finalizer, 0);
-    report(&mut worker, &delivery).await;
+    let task = client.create_task(NewTask::of("forgotten", "no_steps")).await.unwrap().task_id;
     change_one(&ledger, "DELETE FROM pgmq.q_orchestration_task_finalizations").await;
     mesh.restart(Service::Finalizer, 0).await;
     ends(&client, &task).await;
