@@ -13,7 +13,10 @@ use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 use tasker_client::{
     Client, NewTask, Operator,
-    v1::{NoBatches, Remedy, StepState, TaskState, Transition, expanded::Outcome},
+    v1::{
+        DlqReason, ListDlqEntriesRequest, NoBatches, Remedy, StepState, TaskState, Transition,
+        expanded::Outcome,
+    },
 };
 use tasker_integration_tests::{Mesh, until};
 use tasker_worker::{Batches, Checkpoint, HandlerError, Registry, StepContext, Yield};
@@ -32,6 +35,7 @@ in_both_shapes![
     a_plan_is_run_again_and_not_resolved_by_hand,
     an_isolated_failure_holds_back_what_waits_and_not_the_others,
     a_plan_goes_no_further_than_its_template_allows,
+    a_task_is_not_blocked_by_workers_that_its_batch_passed_over,
 ];
 
 async fn register(client: &Client, name: &str, config: &str) {
@@ -392,4 +396,28 @@ async fn a_plan_goes_no_further_than_its_template_allows(mesh: &Mesh) {
     ends(&client, &task_id, TaskState::Complete).await;
     worker.stop().await;
     mesh.ledger().await.nothing_is_left().await;
+}
+
+async fn a_task_is_not_blocked_by_workers_that_its_batch_passed_over(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client, "passes", "failure_strategy: continue_on_failure").await;
+    let mut handlers = handlers();
+    handlers
+        .register_fn("work", |_| async { Err::<(), _>(HandlerError::retryable("busy", "never")) });
+    handlers.register_fn("sum", |_| async {
+        Err::<(), _>(HandlerError::permanent("no_rows", "there is nothing to add up"))
+    });
+    let worker = mesh.worker(&["batches"], &handlers);
+    let task_id = submit(&client, "passes", 2).await;
+    let of_task = ListDlqEntriesRequest { task_id, ..ListDlqEntriesRequest::default() };
+    let entry = until("the task is among the dead letters", PATIENCE, async || {
+        let found: Vec<_> = client.list_dlq_entries(of_task.clone()).try_collect().await.unwrap();
+        found.into_iter().next()
+    })
+    .await;
+    assert_eq!(
+        (entry.reason(), entry.detail.as_str()),
+        (DlqReason::PermanentFailure, "sum: no_rows")
+    );
+    worker.stop().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use serde_json::Value;
 use tasker_client::{
-    Client, NewTask,
+    Client, NewTask, Operator,
     v1::{
         CreateDlqEntryRequest, DlqEntry, DlqInvestigation, DlqReason, DlqStatus,
         GetInvestigationQueueRequest, ListDlqEntriesRequest, TaskState, UpdateDlqEntryRequest,
@@ -29,6 +29,9 @@ in_both_shapes![
     a_parked_message_leads_to_the_task_that_it_names,
     a_task_whose_handler_no_worker_has_is_found_and_one_that_waits_its_turn_is_not,
     an_entry_is_closed_when_its_task_ends,
+    what_somebody_else_has_found_is_kept_when_the_task_is_blocked,
+    a_task_that_is_blocked_again_is_found_as_it_stands_now,
+    a_task_that_has_passed_a_limit_is_found_whichever_limit_it_is,
 ];
 
 fn setup() -> Setup {
@@ -375,4 +378,130 @@ async fn a_request_for_an_entry_that_is_repeated_is_given_the_entry_that_it_made
     let long = CreateDlqEntryRequest { request_id: "x".repeat(129), ..by_hand(&task) };
     let error = client.create_dlq_entry(long).await.unwrap_err();
     assert_eq!(error.violations()[0].field, "request_id");
+}
+
+async fn what_somebody_else_has_found_is_kept_when_the_task_is_blocked(mesh: &Mesh) {
+    let client = mesh.client();
+    let refused = "{namespace: letters, name: refused, version: 1.0.0,
+        steps: [{name: only, handler: {callable: refuse}}]}";
+    let by_hand_before = submit(&client, refused, "refused", 0).await;
+    let request =
+        CreateDlqEntryRequest { request_id: "odd-3".to_owned(), ..by_hand(&by_hand_before) };
+    let made = client.create_dlq_entry(request.clone()).await.unwrap();
+    let poisoned = submit(&client, refused, "refused", 0).await;
+    let message = format!(r#"{{"task_id": "{poisoned}", "ordinal": "none"}}"#);
+    mesh.ledger().await.send("orchestration_step_results", &message).await;
+    let parked = entry_of(&client, &poisoned).await;
+    assert_eq!(parked.reason(), DlqReason::PoisonMessage);
+
+    let mut handlers = Registry::new();
+    handlers.register_fn("refuse", |_| async {
+        Err::<(), _>(HandlerError::permanent("refused", "never"))
+    });
+    let worker = mesh.worker(&["letters"], &handlers);
+    for entry in [&made, &parked] {
+        until("the task is blocked", PATIENCE, async || {
+            let now = client.get_dlq_entry(&entry.entry_id).await.unwrap();
+            let blocked = now.task_state() == TaskState::BlockedByFailures;
+            // All of it: the reason, who found it, and how the task stood then.
+            blocked.then(|| assert_eq!(DlqEntry { task_state: entry.task_state, ..now }, *entry))
+        })
+        .await;
+    }
+    assert_eq!(client.create_dlq_entry(request).await.unwrap().entry_id, made.entry_id);
+    worker.stop().await;
+}
+
+async fn a_task_that_is_blocked_again_is_found_as_it_stands_now(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: letters, name: refused, version: 1.0.0,
+        steps: [{name: only, handler: {callable: refuse}}]}";
+    let task = submit(&client, yaml, "refused", 0).await;
+    let refuses = |why: &'static str| {
+        let mut handlers = Registry::new();
+        handlers.register_fn("refuse", move |_| async move {
+            Err::<(), _>(HandlerError::permanent(why, "never"))
+        });
+        mesh.worker(&["letters"], &handlers)
+    };
+    let worker = refuses("declined");
+    let first = entry_of(&client, &task).await;
+    assert_eq!(first.detail, "only: declined");
+    worker.stop().await;
+    let worker = refuses("expired");
+    client.reset_step(&task, "only", &Operator::new("ada", "")).await.unwrap();
+    let second = until("the entry is renewed", PATIENCE, async || {
+        let entry = entry_of(&client, &task).await;
+        (entry.detail == "only: expired").then_some(entry)
+    })
+    .await;
+    assert_eq!(second.entry_id, first.entry_id);
+    assert_eq!(snapshot(&second)["steps"][0]["error_type"], "expired");
+    worker.stop().await;
+}
+
+async fn a_task_that_has_passed_a_limit_is_found_whichever_limit_it_is(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = |name: &str, limit: &str| {
+        format!(
+            "{{namespace: letters, name: {name}, version: 1.0.0,
+              lifecycle: {{{limit}: 1, when_stale: dlq}}, steps: [
+                {{name: first, handler: {{callable: {name}}},
+                  retry: {{backoff_base_ms: 3600000, max_backoff_ms: 3600000}}}},
+                {{name: second, handler: {{callable: lonely}}, dependencies: [first]}}]}}"
+        )
+    };
+    let lasts = yaml("lonely", "max_duration_seconds");
+    let lasts = submit(&client, &lasts, "lonely", 0).await;
+    let retries = yaml("busy", "max_waiting_for_retry_seconds");
+    let retries = submit(&client, &retries, "busy", 0).await;
+    let blocked = yaml("refuse", "max_blocked_seconds");
+    let blocked = submit(&client, &blocked, "refuse", 0).await;
+    let waits = yaml("pass", "max_waiting_for_dependencies_seconds");
+    let waits = submit(&client, &waits, "pass", 0).await;
+    // What no template can say: a step that waits for one that is not there.
+    let unmet = "UPDATE steps SET unmet_dependencies = 2 WHERE name = 'second'";
+    mesh.ledger().await.change(unmet).await;
+    let mut handlers = Registry::new();
+    handlers.register_fn("pass", |_| async { Ok(1) });
+    handlers.register_fn("busy", |_| async {
+        Err::<(), _>(HandlerError::retryable("busy", "try later"))
+    });
+    handlers.register_fn("refuse", |_| async {
+        Err::<(), _>(HandlerError::permanent("refused", "never"))
+    });
+    let worker = mesh.worker(&["letters"], &handlers);
+    // Somebody has looked into these, and left them as they are.
+    for (task, reason) in [(&blocked, DlqReason::PermanentFailure), (&waits, DlqReason::Impossible)]
+    {
+        let entry = entry_of(&client, task).await;
+        assert_eq!(entry.reason(), reason);
+        let resolved = UpdateDlqEntryRequest {
+            entry_id: entry.entry_id,
+            operator: "ada".to_owned(),
+            status: DlqStatus::ManuallyResolved.into(),
+            notes: None,
+        };
+        client.update_dlq_entry(resolved).await.unwrap();
+    }
+    let details = [
+        (&lasts, "the task has lasted"),
+        (&retries, "waiting for a retry has lasted"),
+        (&blocked, "being blocked by failures has lasted"),
+        (&waits, "waiting for dependencies has lasted"),
+    ];
+    for (task, detail) in details {
+        let stale = ListDlqEntriesRequest {
+            reasons: vec![DlqReason::Staleness.into()],
+            statuses: vec![DlqStatus::Pending.into()],
+            ..of_task(task)
+        };
+        let entry = until("the stale task is found", PATIENCE, async || {
+            entries(&client, stale.clone()).await.pop()
+        })
+        .await;
+        assert!(entry.detail.starts_with(detail), "{}", entry.detail);
+        assert!(client.get_task(task).await.unwrap().end_time.is_none(), "it goes on");
+    }
+    worker.stop().await;
 }

@@ -29,6 +29,7 @@ const TREE_OF_SIX: &str = "63340286662973277706162286946811886609896461828096";
 in_both_shapes![
     every_graph_gives_its_exact_result_in_its_order,
     parallel_branches_run_at_the_same_time,
+    a_task_without_steps_is_complete_and_says_why,
 ];
 
 async fn every_graph_gives_its_exact_result_in_its_order(mesh: &Mesh) {
@@ -121,4 +122,21 @@ fn ran_in_order(template: &Template, recorder: &Recorder, task_id: &str) {
             assert!(runs[parent].ended <= run.began, "{} ran before {parent}", step.name);
         }
     }
+}
+
+async fn a_task_without_steps_is_complete_and_says_why(mesh: &Mesh) {
+    let client = mesh.client();
+    client
+        .register_template("{namespace: graphs, name: nothing, version: 1.0.0, steps: []}")
+        .await
+        .unwrap();
+    let task = client.create_task(NewTask::of("graphs", "nothing")).await.unwrap().task_id;
+    let ended = client.wait_for_task(&task, PATIENCE).await.unwrap();
+    assert_eq!(ended.state(), TaskState::Complete);
+    let history: Vec<_> = client.list_transitions(&task, "").try_collect().await.unwrap();
+    let events: Vec<_> = history.iter().flat_map(|transition| &transition.events).collect();
+    assert_eq!(events, ["Start", "NoStepsFound"]);
+    let ledger = mesh.ledger().await;
+    ledger.every_task_has_completed_once(1).await;
+    ledger.nothing_is_left().await;
 }

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::TryStreamExt as _;
 use serde_json::json;
 use tasker_client::{
-    Client, NewTask,
+    Client, NewTask, Operator,
     v1::{
-        ListTransitionsRequest, StepState, TaskState, Transition,
+        ListTransitionsRequest, StepState, TaskPaused, TaskResumed, TaskState, Transition,
         task_service_client::TaskServiceClient, transition::Moved,
     },
 };
 use tasker_integration_tests::{Mesh, Setup, register_examples, until};
-use tasker_worker::{HandlerError, Registry, StepContext};
+use tasker_worker::{Decision, HandlerError, Registry, StepContext};
 use tonic::Code;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,6 +21,7 @@ in_both_shapes![
     set up by setup;
     a_history_tells_who_moved_what_and_how_long_it_had_stayed,
     results_are_purged_some_time_after_the_end_and_the_history_stays,
+    a_step_that_a_decision_has_chosen_was_not_pending_before,
 ];
 
 fn setup() -> Setup {
@@ -64,6 +65,7 @@ async fn a_history_tells_who_moved_what_and_how_long_it_had_stayed(mesh: &Mesh) 
             Moved::Step(moved) => {
                 (moved.step_name.clone(), moved.from, moved.to, i32::from(StepState::Pending))
             }
+            Moved::Paused(_) | Moved::Resumed(_) => panic!("nobody has paused it: {transition:?}"),
         };
         let at = nanos(transition.time.unwrap());
         let (stood, since) = stands.insert(what, (to, at)).unwrap_or((pending, born));
@@ -125,22 +127,34 @@ fn is_of(transition: &Transition, step: &str) -> bool {
 async fn results_are_purged_some_time_after_the_end_and_the_history_stays(mesh: &Mesh) {
     let client = mesh.client();
     register_examples(&client, &["linear"]).await;
-    let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
     let mut tasks = Vec::new();
     for _ in 0..2 {
         let task = NewTask::of("arithmetic", "linear").context(&json!({"n": 2})).unwrap();
-        let task = client.create_task(task).await.unwrap().task_id;
-        let ended = client.wait_for_task(&task, PATIENCE).await.unwrap();
+        tasks.push(client.create_task(task).await.unwrap().task_id);
+    }
+    client.pause_task(&tasks[0], &Operator::new("ada", "it looks odd")).await.unwrap();
+    client.resume_task(&tasks[0], &Operator::new("bob", "it is right")).await.unwrap();
+    let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
+    for task in &tasks {
+        let ended = client.wait_for_task(task, PATIENCE).await.unwrap();
         assert_eq!(ended.state(), TaskState::Complete);
-        tasks.push(task);
     }
     worker.stop().await;
     let ledger = mesh.ledger().await;
-    let paused = "INSERT INTO pauses
-            (task_id, paused_by, reason, resumed_by, resume_reason, resumed_at, paused_as, resumed_as)
-        SELECT task_id, 'ada', '', 'ada', '', now(), 1, 2 FROM tasks";
-    assert_eq!(ledger.change(paused).await, 2);
     let before = history(&client, &tasks[0], "").await;
+    let pauses: Vec<_> = before.iter().filter(|it| it.events.is_empty()).collect();
+    let [paused, resumed] = pauses[..] else { panic!("{pauses:?}") };
+    let told = |it: &Transition| (it.actor.clone(), it.reason.clone(), it.moved.clone().unwrap());
+    let reason = "it looks odd".to_owned();
+    let pause = Moved::Paused(TaskPaused { reason: reason.clone() });
+    assert_eq!(told(paused), ("operator:ada".to_owned(), reason, pause));
+    let reason = "it is right".to_owned();
+    let resume = Moved::Resumed(TaskResumed { reason: reason.clone() });
+    assert_eq!(told(resumed), ("operator:bob".to_owned(), reason, resume));
+    let lasted = nanos(resumed.time.unwrap()) - nanos(paused.time.unwrap());
+    let says = resumed.duration.unwrap();
+    assert!((lasted - i128::from(says.nanos)).abs() < 2_000_000 && says.seconds == 0, "{says:?}");
+    assert_eq!(paused.duration, None);
     let aged = ledger
         .change(
             "UPDATE task_search SET ended_at = now() - interval '25 hours'
@@ -159,8 +173,29 @@ async fn results_are_purged_some_time_after_the_end_and_the_history_stays(mesh: 
     };
     assert_eq!(results(&tasks[0]).await, 0);
     assert_eq!(history(&client, &tasks[0], "").await, before);
-    assert_eq!(ledger.number("SELECT count(*) FROM pauses").await, 1, "they go with their task");
     // The other has ended just now.
     assert_eq!(results(&tasks[1]).await, 4);
     assert!(client.get_task(&tasks[1]).await.unwrap().context.is_some());
+}
+
+async fn a_step_that_a_decision_has_chosen_was_not_pending_before(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: history, name: chosen, version: 1.0.0, steps: [
+        {name: decide, type: decision, handler: {callable: decide}},
+        {name: chosen, handler: {callable: any}, dependencies: [decide]}]}";
+    client.register_template(yaml).await.unwrap();
+    let mut handlers = Registry::new();
+    handlers.register_fn("decide", |_| async { Ok(Decision::create_steps(["chosen"])) });
+    handlers.register_fn("any", |_| async { Ok(1) });
+    let task = client.create_task(NewTask::of("history", "chosen")).await.unwrap().task_id;
+    let worker = mesh.worker(&["history"], &handlers);
+    let ended = client.wait_for_task(&task, PATIENCE).await.unwrap();
+    assert_eq!(ended.state(), TaskState::Complete);
+    worker.stop().await;
+    let decided = history(&client, &task, "decide").await.pop().unwrap();
+    let began = history(&client, &task, "chosen").await.swap_remove(0);
+    let since = nanos(began.time.unwrap()) - nanos(decided.time.unwrap());
+    let pending = began.duration.unwrap();
+    let pending = i128::from(pending.seconds) * 1_000_000_000 + i128::from(pending.nanos);
+    assert!((since - pending).abs() < 2_000_000, "{since} ns after the decision: {began:?}");
 }

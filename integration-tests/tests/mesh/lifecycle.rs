@@ -24,6 +24,9 @@ in_both_shapes![
     a_stale_task_is_reported_and_goes_on_if_its_template_says_no_more,
     a_task_is_warned_of_before_it_is_stale,
     the_health_of_one_task_is_told_with_since_when_it_is_so,
+    a_task_whose_handler_no_worker_has_for_too_long_ends_in_error,
+    an_end_that_could_not_be_written_is_tried_again_soon,
+    a_task_that_was_ended_by_a_limit_and_is_reopened_has_its_limits_anew,
 ];
 
 fn setup() -> Setup {
@@ -229,4 +232,65 @@ async fn the_health_of_one_task_is_told_with_since_when_it_is_so(mesh: &Mesh) {
     assert_eq!(reading.state(), TaskState::Cancelled);
     let nobody = "01890000-0000-7000-8000-000000000000";
     assert_eq!(client.task_health(nobody).await.unwrap_err().code(), Code::NotFound);
+}
+
+async fn a_task_whose_handler_no_worker_has_for_too_long_ends_in_error(mesh: &Mesh) {
+    let client = mesh.client();
+    let lifecycle = "{max_waiting_for_worker_seconds: 1, when_stale: error}";
+    let task = submit(&client, lifecycle, "{name: first, handler: {callable: any}}").await;
+    let end = end_of(&client, &task).await;
+    assert_eq!(end.events, ["Timeout"]);
+    assert!(end.reason.starts_with("waiting for a worker"), "{}", end.reason);
+    assert_eq!(states(&client, &task).await, [StepState::Cancelled, StepState::Cancelled]);
+    mesh.ledger().await.histories_hold().await;
+}
+
+async fn an_end_that_could_not_be_written_is_tried_again_soon(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'not now'; END $$";
+    ledger.change(refuse).await;
+    let on = "CREATE TRIGGER not_now BEFORE UPDATE ON tasks
+        FOR EACH ROW WHEN (NEW.state = 'error') EXECUTE FUNCTION refuse()";
+    ledger.change(on).await;
+    let lifecycle = "{max_duration_seconds: 1, when_stale: error}";
+    let task = submit(&client, lifecycle, "{name: first, handler: {callable: any}}").await;
+    until("its end is refused", PATIENCE, async || {
+        let stale = "SELECT count(*) FROM limited_tasks WHERE health = 'stale'";
+        (ledger.number(stale).await == 1).then_some(())
+    })
+    .await;
+    ledger.change("DROP TRIGGER not_now ON tasks").await;
+    let ended = client.wait_for_task(&task, PATIENCE).await.unwrap();
+    assert_eq!(ended.state(), TaskState::Error);
+}
+
+async fn a_task_that_was_ended_by_a_limit_and_is_reopened_has_its_limits_anew(mesh: &Mesh) {
+    let client = mesh.client();
+    let task = submit(
+        &client,
+        "{max_blocked_seconds: 1, when_stale: error}",
+        "{name: first, handler: {callable: refuse}}",
+    )
+    .await;
+    let mut handlers = Registry::new();
+    handlers.register_fn("refuse", |_| async {
+        Err::<(), _>(HandlerError::permanent("refused", "never"))
+    });
+    let worker = mesh.worker(&["limits"], &handlers);
+    // Each time that its end is told, it is reopened at once: its monitor may not have forgotten it yet.
+    // It is blocked first each time, which `wait_for_task` takes for an answer.
+    let ends = async || {
+        until("the task has ended", PATIENCE, async || {
+            let state = client.get_task(&task).await.unwrap().state();
+            (state == TaskState::Error).then_some(())
+        })
+        .await;
+    };
+    for _ in 0..3 {
+        ends().await;
+        client.reset_step(&task, "first", &Operator::new("ada", "")).await.unwrap();
+    }
+    ends().await;
+    worker.stop().await;
 }

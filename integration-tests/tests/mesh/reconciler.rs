@@ -11,6 +11,7 @@ use tasker_integration_tests::{Ledger, Mesh, Service, Session, failure, success,
 const PATIENCE: Duration = Duration::from_secs(30);
 const YAML: &str = "{namespace: forgotten, name: one_step, version: 1.0.0,
     steps: [{name: only, handler: {callable: only}}]}";
+const NO_STEPS: &str = "{namespace: forgotten, name: no_steps, version: 1.0.0, steps: []}";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_queue_forgets_is_sent_again() {
@@ -45,6 +46,14 @@ async fn whatever_a_queue_forgets_is_sent_again() {
 
     ledger.every_task_has_completed_once(3).await;
 
+    // The end of a task, while nobody ends it: no result does, where there are no steps.
+    client.register_template(NO_STEPS).await.unwrap();
+    mesh.kill(Service::Finalizer, 0);
+    let task = client.create_task(NewTask::of("forgotten", "no_steps")).await.unwrap().task_id;
+    change_one(&ledger, "DELETE FROM pgmq.q_orchestration_task_finalizations").await;
+    mesh.restart(Service::Finalizer, 0).await;
+    rests(&client, &task, TaskState::Complete).await;
+
     // That a task can go no further, while nobody says so.
     let task = submit(&client).await;
     let delivery = worker.take().await;
@@ -58,6 +67,8 @@ async fn whatever_a_queue_forgets_is_sent_again() {
     worker.drain().await;
     ledger.histories_hold().await;
     ledger.nothing_is_left().await;
+    let unknown = "SELECT count(*) FROM step_transitions WHERE actor = ''";
+    assert_eq!(ledger.number(unknown).await, 0, "also what was sent again says who gave it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

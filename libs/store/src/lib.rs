@@ -40,7 +40,7 @@ pub use domain_events::{AnnouncedEvents, DomainEvent, EventError, EventPayload, 
 pub use error::StoreError;
 pub use held_steps::{Asked, HeldStep};
 pub use leases::{Adopted, Lost};
-pub use limited_tasks::{LimitedTask, Look};
+pub use limited_tasks::{Claim, LimitedTask, Look};
 pub use messages::{Finalization, Queued, QueuedResult, ReadyStep, WaitingStep};
 pub use migrate::{migrate, schema_fingerprint, schema_version};
 pub use pauses::{ByHand, LetGo, Pause, Stood};

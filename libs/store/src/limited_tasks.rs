@@ -33,11 +33,20 @@ pub struct LimitedTask {
     pub looked_at: DateTime<Utc>,
 }
 
+/// The right to look at a task.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// Which.
+    pub task_id: TaskId,
+    /// Until when nobody else looks at it, and what the claim is known by.
+    pub until: DateTime<Utc>,
+}
+
 /// What a look has found, and when the next one is due.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
-    /// Which task.
-    pub task_id: TaskId,
+    /// Of which task, and by what right.
+    pub claim: Claim,
     /// How it stands towards its limits.
     pub health: Health,
     /// From now on.
@@ -54,11 +63,13 @@ impl Store {
         &self,
         count: i64,
         hide: Duration,
-    ) -> Result<Vec<TaskId>, StoreError> {
+    ) -> Result<Vec<Claim>, StoreError> {
         let rows = sqlx::query_file!("sql/limited_tasks/claim.sql", count, millis(hide))
             .fetch_all(&self.relaxed)
             .await?;
-        Ok(rows.into_iter().map(|row| TaskId(row.task_id)).collect())
+        let claims =
+            rows.into_iter().map(|row| Claim { task_id: TaskId(row.task_id), until: row.look_at });
+        Ok(claims.collect())
     }
 
     /// How long tasks have lasted that are open and limited; the others are not in the answer.
@@ -163,27 +174,32 @@ impl Store {
         Ok(rows.into_iter().map(|row| (TaskId(row.task_id), duration(row.waited_ms))).collect())
     }
 
-    /// Notes what looks have found. Returns the tasks that were not found so before.
+    /// Notes what looks have found, where their claims still hold. Returns the tasks that were not found so
+    /// before.
     ///
     /// # Errors
     /// Nothing was done.
     pub async fn look_at_limited_tasks(&self, looks: &[Look]) -> Result<Vec<TaskId>, StoreError> {
-        let tasks: Vec<Uuid> = looks.iter().map(|look| look.task_id.0).collect();
+        let tasks: Vec<Uuid> = looks.iter().map(|look| look.claim.task_id.0).collect();
+        let until: Vec<DateTime<Utc>> = looks.iter().map(|look| look.claim.until).collect();
         let healths: Vec<String> =
             looks.iter().map(|look| look.health.as_str().to_owned()).collect();
         let again: Vec<i64> = looks.iter().map(|look| millis(look.again)).collect();
-        let rows = sqlx::query_file!("sql/limited_tasks/look.sql", &tasks, &healths, &again)
-            .fetch_all(&self.relaxed)
-            .await?;
+        let rows =
+            sqlx::query_file!("sql/limited_tasks/look.sql", &tasks, &until, &healths, &again)
+                .fetch_all(&self.relaxed)
+                .await?;
         Ok(rows.into_iter().filter(|row| row.changed).map(|row| TaskId(row.task_id)).collect())
     }
 
-    /// Forgets the limits of tasks.
+    /// Forgets the limits of tasks, where their claims still hold.
     ///
     /// # Errors
     /// Nothing was done.
-    pub async fn forget_limited_tasks(&self, tasks: &[TaskId]) -> Result<(), StoreError> {
-        sqlx::query_file!("sql/limited_tasks/forget.sql", &ids(tasks))
+    pub async fn forget_limited_tasks(&self, claims: &[Claim]) -> Result<(), StoreError> {
+        let tasks: Vec<Uuid> = claims.iter().map(|claim| claim.task_id.0).collect();
+        let until: Vec<DateTime<Utc>> = claims.iter().map(|claim| claim.until).collect();
+        sqlx::query_file!("sql/limited_tasks/forget.sql", &tasks, &until)
             .execute(&self.relaxed)
             .await?;
         Ok(())

@@ -186,7 +186,7 @@ impl Store {
         Ok((tasks.last().copied(), let_go))
     }
 
-    /// Forgets pauses of templates that ended more than so many days ago. Those of tasks go with their tasks.
+    /// Forgets pauses that ended more than so many days ago, themselves or with their tasks.
     ///
     /// # Errors
     /// Nothing was done.

@@ -57,7 +57,8 @@ pub struct Past {
     pub events: Vec<String>,
     /// Of what, and from where to where.
     pub moved: PastMove,
-    /// How long it had been where it came from. `None`: what was before has been forgotten.
+    /// How long it had been where it came from, or paused. `None`: what was before has been forgotten, or it
+    /// was paused now.
     pub stayed: Option<Duration>,
 }
 
@@ -82,10 +83,15 @@ pub enum PastMove {
         /// After.
         to: StepState,
     },
+    /// Nothing, from here on: the task was paused.
+    Paused,
+    /// Nothing yet: the task may go on.
+    Resumed,
 }
 
 impl Store {
-    /// What is known of a task and its steps after a transition, oldest first. `step`: only of this one.
+    /// What is known of a task, its steps and its pauses after a transition, oldest first. `step`: only of this
+    /// one.
     /// `since` is when the task was born.
     ///
     /// # Errors
@@ -102,29 +108,41 @@ impl Store {
             r#"SELECT id AS "id!", occurred_at AS "occurred_at!", actor AS "actor!", reason,
                 events AS "events!: Vec<String>", attempt,
                 (SELECT name FROM steps WHERE (task_id, ordinal) = ($1, past.ordinal)) AS name,
-                from_state, to_state AS "to_state!",
+                from_state, to_state, pauses,
                 (extract(epoch FROM occurred_at - left_at) * 1000)::bigint AS "stayed_ms!"
             FROM (
                 SELECT transition_id AS id, happened.*,
                     lag(to_state) OVER one AS from_state,
                     -- What is born is pending from its birth on.
-                    coalesce(lag(occurred_at) OVER one, $5) AS left_at
+                    coalesce(paused_at, lag(occurred_at) OVER one,
+                        (SELECT born_at FROM steps WHERE (task_id, ordinal) = ($1, happened.ordinal)),
+                        $5) AS left_at
                 FROM (
                     SELECT transition_id, occurred_at, actor, reason, events::text[] AS events,
-                        to_state::text AS to_state, NULL::integer AS ordinal, NULL::integer AS attempt
+                        to_state::text AS to_state, NULL::integer AS ordinal, NULL::integer AS attempt,
+                        NULL::boolean AS pauses, NULL::timestamptz AS paused_at
                     FROM task_transitions
                     WHERE task_id = $1 AND $2::text IS NULL
                       -- An hour, since clocks are set.
                       AND occurred_at >= $5::timestamptz - interval '1 hour'
                     UNION ALL
                     SELECT transition_id, occurred_at, actor, reason, events::text[], to_state::text,
-                        ordinal, attempt
+                        ordinal, attempt, NULL, NULL
                     FROM step_transitions
                     WHERE task_id = $1 AND occurred_at >= $5::timestamptz - interval '1 hour'
                       AND ($2::text IS NULL OR ordinal = (
                         SELECT ordinal FROM steps WHERE task_id = $1 AND name = $2))
+                    UNION ALL
+                    SELECT told.transition_id, told.occurred_at, 'operator:' || told.operator, told.reason,
+                        '{}', NULL, NULL, NULL, told.pauses, pauses.paused_at
+                    FROM pauses CROSS JOIN LATERAL (VALUES
+                        (paused_as, paused_at, paused_by, pauses.reason, true),
+                        (resumed_as, resumed_at, resumed_by, resume_reason, false)
+                    ) AS told (transition_id, occurred_at, operator, reason, pauses)
+                    WHERE pauses.task_id = $1 AND $2::text IS NULL AND told.transition_id IS NOT NULL
                 ) AS happened
-                WINDOW one AS (PARTITION BY ordinal ORDER BY transition_id)
+                -- A pause moves neither the task nor a step.
+                WINDOW one AS (PARTITION BY ordinal, pauses IS NULL ORDER BY transition_id)
             ) AS past
             WHERE id > $3 ORDER BY id LIMIT $4"#,
             task.0,
@@ -138,22 +156,27 @@ impl Store {
         rows.into_iter()
             .map(|row| {
                 let first = row.events.first().map(String::as_str).unwrap_or_default();
-                let moved = match (row.name, row.attempt) {
-                    (Some(name), Some(attempt)) => {
+                let to_state = row.to_state.as_deref().unwrap_or_default();
+                let moved = match (row.pauses, row.name, row.attempt) {
+                    (Some(true), ..) => PastMove::Paused,
+                    (Some(false), ..) => PastMove::Resumed,
+                    (None, Some(name), Some(attempt)) => {
                         let born = |first: StepEvent| StepState::Pending.after(first).is_ok();
                         let from = came_from(row.from_state, first, StepState::Pending, born)?;
-                        let to = row.to_state.parse().map_err(corrupt)?;
+                        let to = to_state.parse().map_err(corrupt)?;
                         PastMove::Step { name, attempt, from, to }
                     }
                     _ => {
                         let born = |first: TaskEvent| TaskState::Pending.after(first).is_ok();
                         let from = came_from(row.from_state, first, TaskState::Pending, born)?;
-                        PastMove::Task { from, to: row.to_state.parse().map_err(corrupt)? }
+                        PastMove::Task { from, to: to_state.parse().map_err(corrupt)? }
                     }
                 };
                 let known = match &moved {
                     PastMove::Task { from, .. } => from.is_some(),
                     PastMove::Step { from, .. } => from.is_some(),
+                    PastMove::Paused => false,
+                    PastMove::Resumed => true,
                 };
                 let stayed = Duration::from_millis(u64::try_from(row.stayed_ms).unwrap_or(0));
                 Ok(Past {
@@ -248,6 +271,19 @@ impl Store {
         .fetch_one(&self.durable)
         .await?;
         Ok(())
+    }
+
+    /// Forgets history of more than so many days ago that lies in no day's partition, at most `count` rows each
+    /// of tasks and of steps. Says whether there may be more.
+    ///
+    /// # Errors
+    /// Not all of it was done.
+    pub async fn purge_history(&self, keep_days: i32, count: i64) -> Result<bool, StoreError> {
+        let tasks = sqlx::query_file!("sql/task_transitions/purge.sql", keep_days, count);
+        let tasks = tasks.execute(&self.durable).await?.rows_affected();
+        let steps = sqlx::query_file!("sql/step_transitions/purge.sql", keep_days, count);
+        let steps = steps.execute(&self.durable).await?.rows_affected();
+        Ok(i64::try_from(tasks.max(steps)).is_ok_and(|most| most == count))
     }
 }
 

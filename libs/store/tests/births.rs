@@ -12,6 +12,7 @@ use tasker_store::{
 use tasker_testing::TestDatabase;
 
 const ACTOR: &str = "births";
+const PATIENCE: Duration = Duration::from_secs(30);
 const QUEUE: &str = "orchestration_task_requests";
 
 /// Two replicas, and a look into what they share.
@@ -222,12 +223,12 @@ async fn a_key_that_another_takes_at_the_same_moment_is_a_conflict_and_known_to_
     let waits = async {
         let blocked =
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))";
-        while !sqlx::query_scalar::<_, bool>(blocked)
-            .bind(process)
-            .fetch_one(&bench.pool)
-            .await
-            .unwrap()
-        {}
+        let is_blocked = async || {
+            let asked = sqlx::query_scalar::<_, bool>(blocked).bind(process);
+            asked.fetch_one(&bench.pool).await.unwrap()
+        };
+        let until = async { while !is_blocked().await {} };
+        tokio::time::timeout(PATIENCE, until).await.expect("the second task waits for the first");
         other.commit().await.unwrap();
     };
     let (tried, ()) = tokio::join!(bench.here.create_tasks([&second], ACTOR), waits);

@@ -4,7 +4,10 @@
 //! Each task is looked at when it is due, by one replica; where no template limits anything, that is one
 //! look into an empty index now and then.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tasker_domain::{
     DeadLetterReason, TaskEvent, TaskId, TaskState,
@@ -12,7 +15,7 @@ use tasker_domain::{
 };
 use tasker_stack::gather::Gather;
 use tasker_stage::refused;
-use tasker_store::{Ending, Look, NewDeadLetter, StoreError, ToEnd};
+use tasker_store::{Claim, Ending, Look, NewDeadLetter, StoreError, ToEnd};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -63,9 +66,10 @@ impl Limits {
         Ok(())
     }
 
-    async fn look_at(&self, due: &[TaskId]) -> Result<(), StoreError> {
+    async fn look_at(&self, due: &[Claim]) -> Result<(), StoreError> {
         let store = &self.standings.database.store;
-        let found = self.standings.of(due).await?;
+        let tasks: Vec<TaskId> = due.iter().map(|claim| claim.task_id).collect();
+        let found = self.standings.of(&tasks).await?;
         let stale = |when: WhenStale| {
             let stale = found.iter().filter(move |found| found.when_stale == when);
             stale.filter_map(|found| {
@@ -79,8 +83,10 @@ impl Limits {
         if !letters.is_empty() {
             store.create_dead_letters(&letters, &self.actor).await?;
         }
-        let open = || found.iter().filter(|found| !ended.contains(&found.task.task_id));
-        let looks: Vec<Look> = open().map(look).collect();
+        let open = found.iter().filter(|found| !ended.contains(&found.task.task_id));
+        let open: HashMap<TaskId, &Found> = open.map(|found| (found.task.task_id, found)).collect();
+        let looked = |claim: &Claim| Some(look(*claim, open.get(&claim.task_id)?));
+        let looks: Vec<Look> = due.iter().filter_map(looked).collect();
         let changed = store.look_at_limited_tasks(&looks).await?;
         for (found, standing) in stale(WhenStale::None) {
             let task = found.task.task_id;
@@ -88,8 +94,8 @@ impl Limits {
                 tracing::warn!(task.id = %task, "task {task} is stale: {standing}");
             }
         }
-        let open: HashSet<TaskId> = open().map(|found| found.task.task_id).collect();
-        let over: Vec<TaskId> = due.iter().copied().filter(|task| !open.contains(task)).collect();
+        let is_over = |claim: &Claim| !open.contains_key(&claim.task_id);
+        let over: Vec<Claim> = due.iter().copied().filter(is_over).collect();
         store.forget_limited_tasks(&over).await
     }
 
@@ -123,8 +129,8 @@ impl Limits {
     }
 }
 
-fn look(found: &Found) -> Look {
-    Look { task_id: found.task.task_id, health: found.health(), again: found.again }
+fn look(claim: Claim, found: &Found) -> Look {
+    Look { claim, health: found.health(), again: found.again }
 }
 
 fn letter(found: &Found, standing: &Standing) -> NewDeadLetter {

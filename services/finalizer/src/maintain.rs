@@ -19,6 +19,9 @@ const PURGED_TASKS: i64 = 100;
 /// Dead letters that are forgotten in one transaction.
 const PURGED_LETTERS: i64 = 1_000;
 
+/// Transitions of tasks, and of steps, that are forgotten in one statement.
+const PURGED_TRANSITIONS: i64 = 10_000;
+
 /// Events of a namespace that are purged in one transaction.
 const PURGED_EVENTS: i32 = 1_000;
 
@@ -62,6 +65,7 @@ impl Maintenance {
     async fn keep_history(&self) -> Result<(), StoreError> {
         let store = &self.database.store;
         store.maintain_history(DAYS_AHEAD, self.keep_history_days).await?;
+        while store.purge_history(self.keep_history_days, PURGED_TRANSITIONS).await? {}
         let batch = u64::try_from(PURGED_LETTERS).expect("it is positive");
         while store.purge_dead_letters(self.keep_history_days, PURGED_LETTERS).await? == batch {}
         store.purge_pauses(self.keep_history_days).await

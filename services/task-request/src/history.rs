@@ -3,8 +3,8 @@
 use tasker_api::{
     Invalid, field, page, status, time,
     v1::{
-        self, ListTransitionsRequest, ListTransitionsResponse, StepMove, TaskMove,
-        transition::Moved,
+        self, ListTransitionsRequest, ListTransitionsResponse, StepMove, TaskMove, TaskPaused,
+        TaskResumed, transition::Moved,
     },
 };
 use tasker_stage::{Database, store_error};
@@ -61,6 +61,12 @@ fn transition(past: Past) -> v1::Transition {
             from: from.map(v1::TaskState::from).unwrap_or_default().into(),
             to: v1::TaskState::from(to).into(),
         }),
+        PastMove::Paused => {
+            Moved::Paused(TaskPaused { reason: past.reason.clone().unwrap_or_default() })
+        }
+        PastMove::Resumed => {
+            Moved::Resumed(TaskResumed { reason: past.reason.clone().unwrap_or_default() })
+        }
         PastMove::Step { name, attempt, from, to } => Moved::Step(StepMove {
             step_name: name,
             from: from.map(v1::StepState::from).unwrap_or_default().into(),

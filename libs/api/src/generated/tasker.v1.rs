@@ -642,7 +642,8 @@ pub struct ListTransitionsResponse {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
-/// A move of the task or of one of its steps, from one state that it stayed in to the next.
+/// A move of the task or of one of its steps, from one state that it stayed in to the next; or a pause of the
+/// task or its end, in the list of the whole task.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Transition {
     #[prost(message, optional, tag = "1")]
@@ -653,13 +654,14 @@ pub struct Transition {
     /// Why, if there is more to say. May be empty.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
-    /// The events that it passed, in order, for example `EnqueueForOrchestration` and `Complete`.
+    /// The events that it passed, in order, for example `EnqueueForOrchestration` and `Complete`. None at a pause.
     #[prost(string, repeated, tag = "4")]
     pub events: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// How long it had been in the state that it left. Unset: the history does not reach so far back.
+    /// How long it had been in the state that it left, or paused. Unset: the history does not reach so far back,
+    /// or this is where a pause begins.
     #[prost(message, optional, tag = "5")]
     pub duration: ::core::option::Option<::prost_types::Duration>,
-    #[prost(oneof = "transition::Moved", tags = "6, 7")]
+    #[prost(oneof = "transition::Moved", tags = "6, 7, 8, 9")]
     pub moved: ::core::option::Option<transition::Moved>,
 }
 /// Nested message and enum types in `Transition`.
@@ -670,6 +672,10 @@ pub mod transition {
         Task(super::TaskMove),
         #[prost(message, tag = "7")]
         Step(super::StepMove),
+        #[prost(message, tag = "8")]
+        Paused(super::TaskPaused),
+        #[prost(message, tag = "9")]
+        Resumed(super::TaskResumed),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3739,7 +3745,8 @@ pub mod dlq_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Notes what an operator has found out, and resolves the entry if a status other than pending is given.
-        /// The same again changes nothing.
+        /// The same again changes nothing. What was parked of an open task is then sent again, and parked again if it
+        /// cannot be worked off yet.
         ///
         /// NOT_FOUND: no such entry. FAILED_PRECONDITION with reason `DLQ_ENTRY_RESOLVED`: it was resolved with
         /// another status, which `ErrorInfo.metadata["status"]` names; notes may still be changed without one.
@@ -3917,7 +3924,8 @@ pub mod dlq_service_server {
             tonic::Status,
         >;
         /// Notes what an operator has found out, and resolves the entry if a status other than pending is given.
-        /// The same again changes nothing.
+        /// The same again changes nothing. What was parked of an open task is then sent again, and parked again if it
+        /// cannot be worked off yet.
         ///
         /// NOT_FOUND: no such entry. FAILED_PRECONDITION with reason `DLQ_ENTRY_RESOLVED`: it was resolved with
         /// another status, which `ErrorInfo.metadata["status"]` names; notes may still be changed without one.

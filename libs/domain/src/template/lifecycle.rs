@@ -12,6 +12,8 @@ const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
 const WARNING: f64 = 0.8;
 /// The longest time between two looks at a task: soon after its end, nothing remembers its limits.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
+/// Until an end is tried again that was refused, or that could not be written.
+const END_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a template limits, and what is done when a limit is passed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -112,7 +114,7 @@ impl Lifecycle {
     }
 
     /// After how long to look at the task again: before that, nothing can be otherwise than it is now,
-    /// or the task has ended.
+    /// or the task has ended. One that is looked at again though it was to end is tried again soon.
     #[must_use]
     pub fn next_look(&self, stays: &[Stay]) -> Duration {
         let next = |(limit, allowed): (&Limit, &Duration)| {
@@ -120,6 +122,7 @@ impl Lifecycle {
             match stay.map(|stay| stay.lasted) {
                 Some(lasted) if lasted < warned_of(*allowed) => warned_of(*allowed) - lasted,
                 Some(lasted) if lasted < *allowed => *allowed - lasted,
+                Some(_) if self.when_stale == WhenStale::Error => END_AGAIN,
                 Some(_) if *limit == Limit::Duration => LONGEST,
                 // It may end now, and begin again.
                 Some(_) | None => warned_of(*allowed),
@@ -311,6 +314,21 @@ mod tests {
         assert_eq!(next(&[stay(Limit::Duration, 990)]), 10);
         assert_eq!(next(&[stay(Limit::Duration, 100), stay(Limit::Blocked, 95)]), 5);
         assert_eq!(next(&[stay(Limit::Duration, 2_000), stay(Limit::Blocked, 100)]), 80);
+    }
+
+    #[test]
+    fn a_task_that_was_to_end_and_has_not_is_looked_at_again_soon_and_not_at_once() {
+        for limit in ["max_duration_seconds", "max_blocked_seconds"] {
+            let next = |when_stale: &str, stays: &[Stay]| {
+                let lifecycle = format!("{{{limit}: 100000, when_stale: {when_stale}}}");
+                template(&lifecycle).unwrap().lifecycle.next_look(stays)
+            };
+            let passed = [stay(Limit::Duration, 200_000), stay(Limit::Blocked, 100_000)];
+            assert_eq!(next("error", &passed), END_AGAIN);
+            // What was reported, or put among the dead letters, was dealt with.
+            assert_eq!([next("none", &passed), next("dlq", &passed)], [HOUR, HOUR]);
+            assert_eq!(next("error", &[stay(Limit::Duration, 0)]), HOUR);
+        }
     }
 
     #[test]

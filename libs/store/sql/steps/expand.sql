@@ -19,9 +19,9 @@ WITH item AS MATERIALIZED (
     JOIN template_steps AS declaration
         ON (declaration.template_id, declaration.ordinal) = (tasks.template_id, item.declared)
 ), laid_out AS (
-    INSERT INTO steps (task_id, ordinal, declared, name, unmet_dependencies, max_attempts, plain)
+    INSERT INTO steps (task_id, ordinal, declared, name, unmet_dependencies, max_attempts, plain, born_at)
     SELECT task_id, ordinal, CASE WHEN batch IS NOT NULL THEN declared END, name, unmet, max_attempts,
-        plain
+        plain, now()
     FROM born
 ), batched AS (
     INSERT INTO step_batches (task_id, ordinal, batch, content_type, cursor, metadata)

@@ -48,6 +48,9 @@ WITH deleted AS (
             left(string_agg(format('%s: %s', name, error_type), ', ' ORDER BY ordinal), 1000) AS steps
         FROM steps LEFT JOIN step_results USING (task_id, ordinal)
         WHERE steps.task_id = moved.task_id AND steps.state = 'error'
+          -- A worker that its batch passed over counts as done. By itself: a join may read all batches.
+          AND (SELECT passed_over FROM step_batches AS batch
+            WHERE (batch.task_id, batch.ordinal) = (steps.task_id, steps.ordinal)) IS NOT TRUE
     ) AS failed
     WHERE moved.state = 'blocked_by_failures'
         -- Nothing moves, and every step that is left waits for others.
@@ -56,9 +59,11 @@ WITH deleted AS (
             WHERE steps.task_id = moved.task_id AND NOT is_settled(steps.state)
               AND (steps.state <> 'pending' OR unmet_dependencies = 0)
         ))
-    -- One that was repaired, and is blocked again: how it stands now is what matters.
+    -- One that was repaired and is blocked again, or was only late: how it stands now is what matters. What an
+    -- operator or a parked message has it looked into for weighs more, and stays as it was found.
     ON CONFLICT (task_id) WHERE status = 'pending' DO UPDATE
     SET reason = EXCLUDED.reason, detail = EXCLUDED.detail, actor = EXCLUDED.actor, snapshot = EXCLUDED.snapshot
+    WHERE task_dead_letters.reason NOT IN ('manual', 'poison_message')
 ), history AS (
     INSERT INTO task_transitions (task_id, events, to_state, actor)
     SELECT task_id, ARRAY[event], state, $3 FROM moved

@@ -1,5 +1,5 @@
 -- Forgets what tasks that ended long ago worked on and came to, in the order of their ends. The tasks
--- and their history stay. An empty content type, which nobody can give, says that a context was purged.
+-- and their history stay, pauses among it. An empty content type, which nobody can give, says that a context was purged.
 WITH mark AS MATERIALIZED (
     SELECT ended_at, task_id FROM purged_results FOR UPDATE SKIP LOCKED
 ), due AS MATERIALIZED (
@@ -25,8 +25,6 @@ WITH mark AS MATERIALIZED (
     DELETE FROM step_batches WHERE task_id = ANY(ARRAY(SELECT task_id FROM held))
 ), expansions AS (
     DELETE FROM step_expansions WHERE task_id = ANY(ARRAY(SELECT task_id FROM held))
-), ended_pauses AS (
-    DELETE FROM pauses WHERE task_id = ANY(ARRAY(SELECT task_id FROM held))
 ), marked AS (
     UPDATE purged_results SET ended_at = last.ended_at, task_id = last.task_id
     FROM (SELECT ended_at, task_id FROM due ORDER BY ended_at DESC, task_id DESC LIMIT 1) AS last

@@ -2,8 +2,12 @@
 -- one snapshot shows without its message has been forgotten: by another broker, or by somebody's hand.
 -- What is held needs no message. Tasks of which something is held for no reason any more, or not counted, are
 -- returned: they are for recount.sql, which has to hold them first.
+-- What was parked is not forgotten, and would be parked again: it is sent again once an operator has resolved
+-- the dead letter that tells of it, or has moved the step.
 WITH open AS MATERIALIZED (
     SELECT tasks.* FROM task_search JOIN tasks USING (task_id) WHERE rests_in IS NULL
+), parked AS MATERIALIZED (
+    SELECT queue_name, task_id, ordinal FROM parked_since_it_moved()
 ), held AS MATERIALIZED (
     SELECT held_steps.task_id, held_steps.ordinal,
         steps.state = 'pending' AND unmet_dependencies = 0 AS counts, waits,
@@ -29,6 +33,14 @@ WITH open AS MATERIALIZED (
       AND NOT EXISTS (
         SELECT FROM held
         WHERE waits AND (held.task_id, held.ordinal) = (steps.task_id, steps.ordinal)
+      )
+      AND NOT EXISTS (
+        SELECT FROM parked
+        WHERE (parked.task_id, parked.ordinal) = (steps.task_id, steps.ordinal) AND CASE steps.state
+            WHEN 'pending' THEN queue_name = 'orchestration_ready_steps'
+            WHEN 'enqueued' THEN queue_name ~ '^worker_'
+            ELSE queue_name = 'orchestration_step_results'
+        END
       )
 ), forgotten AS (
     INSERT INTO pgmq.q_orchestration_ready_steps (vt, message, headers)
@@ -65,8 +77,12 @@ WITH open AS MATERIALIZED (
         queued_result(task_id, ordinal, accepted_delivery_id, attempt,
             failed => state = 'enqueued_as_error_for_orchestration',
             error_type => coalesce(error_type, ''), retryable => coalesce(retryable, false),
-            -- Neither is kept with a result: who gave it, and how long he asked to wait.
-            worker_id => '', retry_after_ms => NULL,
+            -- The history knows who gave it; how long they asked to wait is kept nowhere.
+            worker_id => coalesce((
+                SELECT actor FROM step_transitions AS given
+                WHERE (given.task_id, given.ordinal) = (open_steps.task_id, open_steps.ordinal)
+                ORDER BY transition_id DESC LIMIT 1
+            ), ''), retry_after_ms => NULL,
             at_once => coalesce(error_type IN ('LEASE_EXPIRED', 'STEP_TIMED_OUT'), false),
             says => EXISTS (
                 SELECT FROM step_expansions AS said
@@ -87,7 +103,11 @@ WITH open AS MATERIALIZED (
     WHERE (state = 'evaluating_results' OR (state = 'initializing' AND total = 0))
       AND NOT EXISTS (
         SELECT FROM pgmq.q_orchestration_task_finalizations WHERE message->>'task_id' = task_id::text
-    )
+      )
+      AND NOT EXISTS (
+        SELECT FROM parked
+        WHERE parked.task_id = open.task_id AND queue_name = 'orchestration_task_finalizations'
+      )
     RETURNING msg_id
 )
 SELECT (SELECT count(*) FROM forgotten) AS "forgotten_steps!",

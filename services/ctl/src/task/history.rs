@@ -24,6 +24,8 @@ fn row(transition: &Transition) -> [String; 8] {
             names::step_state(moved.from()),
             names::step_state(moved.to()),
         ),
+        Some(Moved::Paused(_)) => ("paused".to_owned(), String::new(), String::new()),
+        Some(Moved::Resumed(_)) => ("resumed".to_owned(), String::new(), String::new()),
         // Of a newer mesh.
         None => ("something".to_owned(), String::new(), String::new()),
     };

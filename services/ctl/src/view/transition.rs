@@ -73,6 +73,8 @@ pub(crate) struct Past {
 enum Moved {
     Task { from: String, to: String },
     Step { step_name: String, from: String, to: String, attempt: i32 },
+    Paused { reason: String },
+    Resumed { reason: String },
 }
 
 impl From<v1::Transition> for Past {
@@ -101,6 +103,8 @@ impl From<v1::transition::Moved> for Moved {
                 step_name: step.step_name,
                 attempt: step.attempt,
             },
+            v1::transition::Moved::Paused(paused) => Self::Paused { reason: paused.reason },
+            v1::transition::Moved::Resumed(resumed) => Self::Resumed { reason: resumed.reason },
         }
     }
 }
