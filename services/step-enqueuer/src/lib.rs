@@ -7,6 +7,7 @@
 //! What it takes in from workers does: results that it queues itself, and leases that have ended.
 
 mod admit;
+mod answers;
 mod at_hand;
 mod batches;
 mod checkpoint;
