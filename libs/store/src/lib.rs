@@ -39,7 +39,7 @@ pub use deliveries::Content;
 pub use domain_events::{AnnouncedEvents, DomainEvent, EventError, EventPayload, TemplateOfEvent};
 pub use error::StoreError;
 pub use held_steps::{Asked, HeldStep};
-pub use leases::{Adopted, Lost};
+pub use leases::{Adopted, Lease, Lost, LostLeases};
 pub use limited_tasks::{LimitedTask, Look};
 pub use messages::{Finalization, Queued, QueuedResult, ReadyStep, WaitingStep};
 pub use migrate::{migrate, schema_fingerprint, schema_version};

@@ -148,7 +148,7 @@ impl StepEnqueuer {
             makes_calls,
         };
         context.spawn("deadlines", leases.clone().watch_deadlines(drain.clone()));
-        context.spawn("sessions", leases.watch_sessions(drain.clone()));
+        context.spawn("sessions", leases.clone().watch_sessions(drain.clone()));
 
         let results = Gather::spawn(
             ForwardResults { deliveries: deliveries.clone(), results, makes_calls },
@@ -159,7 +159,7 @@ impl StepEnqueuer {
         let reports =
             Reports { deliveries: deliveries.clone(), results, yields, max_checkpoint_bytes };
         let progress = Progresses { saving, max_checkpoint_bytes };
-        let sessions = Sessions { deliveries, reports, progress, liveness, drain };
+        let sessions = Sessions { deliveries, reports, progress, liveness, leases, drain };
         let routes = Routes::new(
             WorkerServiceServer::new(sessions).max_decoding_message_size(MAX_MESSAGE_BYTES),
         )

@@ -25,6 +25,7 @@ use crate::{
     answers::Answers,
     deliver::Deliveries,
     hello::{self, Worker},
+    leases::Leases,
     liveness::Liveness,
     next::Submission,
     report::Reports,
@@ -46,6 +47,7 @@ pub struct Sessions {
     pub reports: Reports,
     pub progress: Progresses,
     pub liveness: Liveness,
+    pub leases: Leases,
     pub drain: CancellationToken,
 }
 
@@ -126,6 +128,7 @@ impl Sessions {
             reserved: 0,
             passed_on: 0,
             holding: holding.collect(),
+            named: HashMap::new(),
             acknowledges: true,
             out: out.clone(),
         };

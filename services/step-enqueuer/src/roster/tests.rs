@@ -22,6 +22,7 @@ fn member(session: SessionId, handlers: &[&str], credit: usize) -> (Member, Inbo
         reserved: 0,
         passed_on: 0,
         holding: HashMap::new(),
+        named: HashMap::new(),
         acknowledges: true,
         out,
     };
