@@ -62,7 +62,7 @@ pub use steps::{
     hold::ToHold,
     pass_over::PassedOver,
     queue_result::ToQueue,
-    read::{Saved, StepOutcome, StepRow, StepSaid},
+    read::{FailedSteps, Saved, StepOutcome, StepRow, StepSaid},
     release::ToRelease,
     repair::{
         Fitness, Outcome, Refusal, Remedy, Repairable, Repaired, SettledByHand, ToRepair, Unfit,
