@@ -38,7 +38,7 @@ pub use dead_letters::{
 pub use deliveries::Content;
 pub use domain_events::{AnnouncedEvents, DomainEvent, EventError, EventPayload, TemplateOfEvent};
 pub use error::StoreError;
-pub use held_steps::{Asked, HeldStep};
+pub use held_steps::{Asked, HeldStep, HeldToLimits};
 pub use leases::{Adopted, Lease, Lost, LostLeases};
 pub use limited_tasks::{LimitedTask, Look};
 pub use messages::{Finalization, Queued, QueuedResult, ReadyStep, WaitingStep};
@@ -69,7 +69,7 @@ pub use steps::{
     },
     retry::Retried,
     settle::{EndedStep, FailedByRule, Locked, Settlement, ToLock},
-    start::{Started, ToStart},
+    start::{Beyond, SeenWaiting, Started, ToStart},
     yield_steps::{ToYield, Yielded},
 };
 pub use tasks::{

@@ -27,6 +27,7 @@ mod poll;
 mod report;
 mod retries;
 mod roster;
+mod rounds;
 mod save_checkpoints;
 mod session;
 mod stranded;
