@@ -271,6 +271,8 @@ async fn the_worker_of_a_batch_names_its_limit_and_one_whose_failure_counts_as_d
     });
     let worker = mesh.worker(&["explain"], &handlers);
     let task = submit(&client, "batch").await;
+    until("the batch is planned", PATIENCE, async || client.get_step(&task, "work_3").await.ok())
+        .await;
     until_explained(&client, &task, "work_1", &[Kind::Running]).await;
     let held = until_explained(&client, &task, "work_2", &[Kind::Limit]).await;
     let limit = held[0].limit.as_ref().unwrap();
