@@ -125,6 +125,20 @@ impl Session {
         answered.await
     }
 
+    /// Saves how far a delivery has come and reports its result in one breath, without waiting in between.
+    ///
+    /// # Panics
+    /// There is no answer in time.
+    pub async fn save_and_report(&mut self, cursor: &str, result: StepResult) -> ResultVerdict {
+        let progress = Progress {
+            delivery_token: result.delivery_token.clone(),
+            checkpoint: Some(checkpoint(cursor)),
+            ..Progress::default()
+        };
+        self.say(work_request::Message::Progress(progress)).await;
+        self.report(result).await
+    }
+
     /// Waits until it is told to stop something, and returns the tokens of what.
     ///
     /// # Panics

@@ -64,6 +64,39 @@ async fn without_ageing_urgent_steps_go_first_as_long_as_there_are_any() {
     assert!(!served_within(&mesh, 100).await, "the least went before urgent ones");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_of_the_least_priority_is_served_under_an_urgent_chain_of_another_handler() {
+    let mesh = Mesh::setup().with("step_enqueuer.ageing", "10ms").start().await;
+    let client = mesh.client();
+    let steps: Vec<String> = (0..2_000)
+        .map(|nth| {
+            let parent = if nth == 0 { String::new() } else { format!("s{}", nth - 1) };
+            format!("{{name: s{nth}, handler: {{callable: chained}}, dependencies: [{parent}]}}")
+        })
+        .collect();
+    let chain = format!(
+        "{{namespace: ageing, name: chain, version: 1.0.0, steps: [{}]}}",
+        steps.join(", ")
+    );
+    client.register_template(&chain).await.unwrap();
+    client.register_template(YAML).await.unwrap();
+    let hello = Session::hello("both", "ageing", &["any", "chained"], 1);
+    let mut session = Session::open(mesh.channel().await, hello).await.unwrap();
+    client.create_task(NewTask::of("ageing", "chain").priority(100)).await.unwrap();
+    let mut running = session.take().await;
+    let least = submit(&client, -100).await;
+    until_waiting(&mesh, 1).await;
+    let mut turns = 0;
+    while running.task_id != least {
+        turns += 1;
+        assert!(turns < 2_000, "the least has starved");
+        session.report(success(&running.delivery_token, "1")).await;
+        running = session.take().await;
+    }
+    // Not before it had aged.
+    assert!(turns > 1, "the least went before an urgent one");
+}
+
 /// Whether a step of the least priority gets its turn while urgent ones always wait beside it: among so
 /// many turns.
 async fn served_within(mesh: &Mesh, turns: usize) -> bool {

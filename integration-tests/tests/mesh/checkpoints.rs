@@ -11,7 +11,9 @@ use tasker_client::{
         worker_service_client::WorkerServiceClient,
     },
 };
-use tasker_integration_tests::{Mesh, Program, Session, checkpoint, success, until, yielded};
+use tasker_integration_tests::{
+    Mesh, Program, Session, checkpoint, failure, success, until, yielded,
+};
 use tasker_worker::{Checkpoint as Progressed, Registry, StepContext, Yield};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +25,7 @@ in_both_shapes![
     a_yield_sent_twice_is_taken_once,
     a_step_that_yields_for_a_time_is_not_delivered_before,
     a_failed_attempt_leaves_its_checkpoint_to_the_next,
+    what_a_step_saves_right_before_it_fails_is_there_for_the_next_attempt,
     late_progress_of_a_lost_lease_is_refused,
     a_checkpoint_that_is_too_large_is_refused_and_the_one_before_stays,
     progress_is_saved_by_unary_calls_too,
@@ -189,6 +192,25 @@ async fn a_failed_attempt_leaves_its_checkpoint_to_the_next(mesh: &Mesh) {
     session.report(success(&second.delivery_token, "1")).await;
     session.drain().await;
     completes(mesh, &task_id, 2).await;
+}
+
+async fn what_a_step_saves_right_before_it_fails_is_there_for_the_next_attempt(mesh: &Mesh) {
+    const ATTEMPTS: usize = 50;
+    let client = mesh.client();
+    let yaml = "{namespace: checkpoints, name: hasty, version: 1.0.0, steps: [
+        {name: only, handler: {callable: work}, retry: {max_attempts: 51, backoff: none}}]}";
+    client.register_template(yaml).await.unwrap();
+    client.create_task(NewTask::of("checkpoints", "hasty")).await.unwrap();
+    let mut session = session(mesh, "hasty").await;
+    let mut saved = None;
+    for attempt in 0..ATTEMPTS {
+        let delivery = session.take().await;
+        assert_eq!(goes_on_at(&delivery), saved.as_deref());
+        let cursor = attempt.to_string();
+        let failed = failure(&delivery.delivery_token, "not_yet", true);
+        assert_eq!(session.save_and_report(&cursor, failed).await, ResultVerdict::Committed);
+        saved = Some(cursor);
+    }
 }
 
 async fn late_progress_of_a_lost_lease_is_refused(mesh: &Mesh) {

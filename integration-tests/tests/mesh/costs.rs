@@ -187,7 +187,8 @@ async fn started_of(store: &Store, ready: Vec<ReadyStep>, way: Way) -> Vec<Start
         return enqueued.started;
     }
     let handlers = ["square".to_owned()];
-    let (waiting, _) = store.waiting_steps("arithmetic", &handlers, BATCH as i64).await.unwrap();
+    let looked = store.waiting_steps("arithmetic", &handlers, BATCH as i64).await.unwrap();
+    let waiting = looked.steps;
     let start = |waiting| ToStart {
         waiting,
         delivery_id: Uuid::now_v7(),

@@ -15,6 +15,9 @@ in_both_shapes![
     the_place_that_a_result_frees_goes_to_the_step_that_it_unlocks,
     larger_priorities_go_first_then_older_tasks_whoever_has_begun,
     a_worker_that_drains_gets_no_next_step,
+    a_long_chain_does_not_pass_a_more_urgent_step_of_another_handler,
+    a_long_chain_does_not_pass_a_more_urgent_step_of_another_namespace,
+    what_waits_in_several_namespaces_of_a_worker_is_served_by_rank,
 ];
 
 async fn register(client: &Client) {
@@ -122,4 +125,84 @@ async fn a_worker_that_drains_gets_no_next_step(mesh: &Mesh) {
     let mut other = session(mesh).await;
     assert_eq!(run(&mut other).await, (task.clone(), "second".to_owned()));
     assert_eq!(run(&mut other).await, (task, "third".to_owned()));
+}
+
+/// Of another handler, or another namespace, than the chain.
+const ELSEWHERE: [(&str, &str); 2] = [
+    (
+        "dispatch",
+        "{namespace: dispatch, name: other, version: 1.0.0, steps: [
+        {name: only, handler: {callable: other}}]}",
+    ),
+    (
+        "elsewhere",
+        "{namespace: elsewhere, name: other, version: 1.0.0, steps: [
+        {name: only, handler: {callable: any}}]}",
+    ),
+];
+
+/// A worker that may hold one delivery, whatever of it.
+async fn versatile(mesh: &Mesh) -> Session {
+    let mut hello = Session::hello("versatile", "dispatch", &["any", "other"], 1);
+    hello.namespaces.push("elsewhere".to_owned());
+    Session::open(mesh.channel().await, hello).await.unwrap()
+}
+
+async fn submit_other(client: &Client, namespace: &str, priority: i32) -> String {
+    let task = NewTask::of(namespace, "other").priority(priority);
+    client.create_task(task).await.unwrap().task_id
+}
+
+async fn a_long_chain_does_not_pass_a_more_urgent_step_of_another_handler(mesh: &Mesh) {
+    a_long_chain_does_not_pass_a_more_urgent_step(mesh, ELSEWHERE[0]).await;
+}
+
+async fn a_long_chain_does_not_pass_a_more_urgent_step_of_another_namespace(mesh: &Mesh) {
+    a_long_chain_does_not_pass_a_more_urgent_step(mesh, ELSEWHERE[1]).await;
+}
+
+async fn a_long_chain_does_not_pass_a_more_urgent_step(
+    mesh: &Mesh,
+    (namespace, yaml): (&str, &str),
+) {
+    let client = mesh.client();
+    register(&client).await;
+    client.register_template(yaml).await.unwrap();
+    let mut session = versatile(mesh).await;
+    let chain = submit(&client, -100).await;
+    let first = session.take().await;
+    assert_eq!(first.task_id, chain);
+    let urgent = submit_other(&client, namespace, 100).await;
+    let ledger = mesh.ledger().await;
+    let waits = "SELECT count(*) FROM steps WHERE state = 'enqueued'";
+    until("the urgent step waits", PATIENCE, async || {
+        (ledger.number(waits).await == 1).then_some(())
+    })
+    .await;
+    session.report(success(&first.delivery_token, "1")).await;
+    let order = [run(&mut session).await, run(&mut session).await, run(&mut session).await];
+    let step = |task: &String, step: &str| (task.clone(), step.to_owned());
+    assert_eq!(order, [step(&urgent, "only"), step(&chain, "second"), step(&chain, "third")]);
+}
+
+async fn what_waits_in_several_namespaces_of_a_worker_is_served_by_rank(mesh: &Mesh) {
+    let client = mesh.client();
+    for (_, yaml) in ELSEWHERE {
+        client.register_template(yaml).await.unwrap();
+    }
+    let mut tasks = Vec::new();
+    for priority in 0..6 {
+        let namespace = if priority % 2 == 0 { "dispatch" } else { "elsewhere" };
+        tasks.push(submit_other(&client, namespace, priority).await);
+    }
+    let ledger = mesh.ledger().await;
+    until("all of them wait", PATIENCE, async || {
+        let waiting = "SELECT count(*) FROM steps WHERE state = 'enqueued'";
+        (ledger.number(waiting).await == 6).then_some(())
+    })
+    .await;
+    let mut session = versatile(mesh).await;
+    for expected in tasks.iter().rev() {
+        assert_eq!(run(&mut session).await.0, *expected);
+    }
 }

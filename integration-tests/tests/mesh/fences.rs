@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tasker_client::{
-    Client, NewTask,
+    Client, NewTask, Operator,
     v1::{
         Hello, PollStepsRequest, RenewLeasesRequest, ReportResultsRequest, ResultVerdict,
         ResultVerdictFor, TaskState, worker_service_client::WorkerServiceClient,
@@ -24,6 +24,7 @@ in_both_shapes![
     a_poll_whose_caller_hangs_up_takes_no_step_with_it,
     a_worker_that_connects_again_keeps_its_delivery,
     a_task_can_be_run_by_unary_calls_alone,
+    a_worker_that_polls_is_told_at_once_what_has_timed_out_or_was_cancelled,
 ];
 
 async fn submit(client: &Client) -> String {
@@ -221,6 +222,52 @@ async fn a_task_can_be_run_by_unary_calls_alone(mesh: &Mesh) {
     assert_eq!(refused.code(), Code::FailedPrecondition);
     let refused = tasker_client::Error::from(refused);
     assert_eq!(refused.reason(), Some("SESSION_LOST"));
+}
+
+async fn a_worker_that_polls_is_told_at_once_what_has_timed_out_or_was_cancelled(mesh: &Mesh) {
+    let client = mesh.client();
+    let yaml = "{namespace: fences, name: short, version: 1.0.0, steps: [
+        {name: only, handler: {callable: only}, timeout_seconds: 4,
+         retry: {max_attempts: 2, backoff: none}}]}";
+    client.register_template(yaml).await.unwrap();
+    let task_id = client.create_task(NewTask::of("fences", "short")).await.unwrap().task_id;
+    let mut worker = WorkerServiceClient::new(mesh.channel().await);
+    let begin = PollStepsRequest { session_id: String::new(), ..poll("polling") };
+    let mut polled = worker.poll_steps(begin.clone()).await.unwrap().into_inner();
+    for attempt in 1..=2 {
+        let delivery = polled.deliveries.remove(0);
+        assert_eq!((delivery.task_id.as_str(), delivery.attempt), (task_id.as_str(), attempt));
+        let token = delivery.delivery_token;
+        // It asks for nothing that there is: only for what it must know.
+        let busy = PollStepsRequest {
+            session_id: polled.session_id.clone(),
+            held: vec![token.clone()],
+            handlers: vec!["none".to_owned()],
+            wait: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            ..begin.clone()
+        };
+        let told = async {
+            let asked = Instant::now();
+            let told = worker.clone().poll_steps(busy).await.unwrap().into_inner();
+            assert!(asked.elapsed() < PATIENCE, "it was told after {:?}", asked.elapsed());
+            assert_eq!((told.lost, told.deliveries.len()), (vec![token.clone()], 0));
+        };
+        if attempt == 1 {
+            told.await;
+        } else {
+            let cancelled = async {
+                client.cancel_task(&task_id, &Operator::new("ada", "")).await.unwrap();
+            };
+            tokio::join!(told, cancelled);
+        }
+        let late = ReportResultsRequest { results: vec![success(&token, "1")] };
+        let verdicts = worker.report_results(late).await.unwrap().into_inner().verdicts;
+        assert_eq!(verdicts[0].verdict(), ResultVerdict::LeaseLost);
+        if attempt == 1 {
+            let next = PollStepsRequest { session_id: polled.session_id, ..begin.clone() };
+            polled = worker.poll_steps(next).await.unwrap().into_inner();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

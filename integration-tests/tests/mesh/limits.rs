@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 use tasker_client::{
     Client, NewTask, Operator,
@@ -63,6 +63,8 @@ struct Gate {
 struct Seen {
     now: BTreeMap<String, usize>,
     most: BTreeMap<String, usize>,
+    /// The most of all.
+    peak: usize,
     began: Vec<Instant>,
 }
 
@@ -85,6 +87,7 @@ impl Gate {
                     *now += 1;
                     let most = seen.most.entry(who.clone()).or_default();
                     *most = (*most).max(seen.now[&who]);
+                    seen.peak = seen.peak.max(seen.now.values().sum());
                     seen.began.push(Instant::now());
                 });
                 gate.open.acquire().await.unwrap().forget();
@@ -498,6 +501,106 @@ async fn what_a_killed_replica_and_a_lost_worker_had_of_a_limit_is_free_again() 
     }
     session.drain().await;
     ledger.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_every_kind_hold_over_all_replicas_together() {
+    let mesh = Mesh::setup().replicas(2).with("mesh.fallback_interval", "1h").start().await;
+    let client = mesh.client();
+    let yaml = "{namespace: limits, name: every, version: 1.0.0,
+        limits: [{name: whole, max_concurrent: 4}],
+        steps: [{name: only, handler: {callable: gated}, limits: [
+            {name: each, key: /who, max_concurrent: 1},
+            {name: pace, rate: {count: 8, per_seconds: 1}}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let gate = Gate::new(0);
+    let workers: Vec<_> = mesh
+        .gateways()
+        .iter()
+        .map(|gateway| worker(gateway, &["limits"], &gate.handlers()))
+        .collect();
+    let mut tasks = Vec::new();
+    for nth in 0..24 {
+        tasks.push(submit(&client, "every", json!({"who": format!("{}", nth % 6)})).await);
+    }
+    until("as many run as may", PATIENCE, async || {
+        (gate.seen(|seen| seen.now.values().sum::<usize>()) == 4).then_some(())
+    })
+    .await;
+    gate.open.add_permits(24);
+    for task in &tasks {
+        completes(&client, task).await;
+    }
+    assert_eq!(gate.seen(|seen| seen.peak), 4);
+    assert!(gate.seen(|seen| seen.most.values().all(|most| *most == 1)));
+    let ledger = mesh.ledger().await;
+    let too_many = "SELECT count(*) FROM limit_grants AS first WHERE limit_name = 'pace' AND 8 < (
+        SELECT count(*) FROM limit_grants AS later WHERE limit_name = 'pace'
+          AND later.granted_at BETWEEN first.granted_at AND first.granted_at + interval '1 second')";
+    assert_eq!(ledger.number(too_many).await, 0);
+    for worker in workers {
+        worker.stop().await;
+    }
+    ledger.every_task_has_completed_once(24).await;
+    ledger.nothing_is_left().await;
+}
+
+/// Tasks whose steps wait for other values of a limit: as many as one look takes in.
+const VALUES: usize = 1_000;
+
+/// Submits a task for each of so many values, all of which are held.
+async fn hold_values(client: &Client, ledger: &Ledger, name: &str) {
+    futures::stream::iter(0..VALUES)
+        .for_each_concurrent(50, async |nth| {
+            submit(client, name, json!({"who": format!("v{nth:04}")})).await;
+        })
+        .await;
+    until("all values are held", PATIENCE, async || {
+        (ledger.number("SELECT count(*) FROM held_steps").await == 1_000).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_are_used_up_keep_none_behind_them_from_beginning() {
+    let mesh = Mesh::setup().start_in_one_process().await;
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let yaml = "{namespace: limits, name: paced, version: 1.0.0, steps: [
+        {name: only, handler: {callable: any},
+         limits: [{name: each, key: /who, rate: {count: 1, per_seconds: 3600}}]}]}";
+    client.register_template(yaml).await.unwrap();
+    let used_up = "INSERT INTO limit_grants (namespace, limit_name, limit_value, task_id, ordinal,
+            attempt, granted_at, counts_until)
+        SELECT 'limits', 'each', 'v' || lpad(nth::text, 4, '0'), gen_random_uuid(), 0, 1, now(),
+            now() + interval '1 hour'
+        FROM generate_series(0, 999) AS nth";
+    ledger.change(used_up).await;
+    hold_values(&client, &ledger, "paced").await;
+    let last = submit(&client, "paced", json!({"who": "z"})).await;
+    let mut session = one_at_a_time(&mesh, "any").await;
+    assert_eq!(session.take().await.task_id, last);
+    // Nor when something else ends.
+    let next = submit(&client, "paced", json!({"who": "zz"})).await;
+    let mut other = one_at_a_time(&mesh, "any").await;
+    assert_eq!(other.take().await.task_id, next);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_whose_handler_has_no_worker_keep_no_other_handler_waiting() {
+    let mesh = Mesh::setup().start_in_one_process().await;
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    for (name, handler) in [("nobodys", "none"), ("served", "any")] {
+        let yaml = format!(
+            "{{namespace: limits, name: {name}, version: 1.0.0, steps: [
+                {{name: only, handler: {{callable: {handler}}},
+                 limits: [{{name: each, key: /who, max_concurrent: 1}}]}}]}}"
+        );
+        client.register_template(&yaml).await.unwrap();
+    }
+    hold_values(&client, &ledger, "nobodys").await;
+    let served = submit(&client, "served", json!({"who": "z"})).await;
+    let mut session = one_at_a_time(&mesh, "any").await;
+    assert_eq!(session.take().await.task_id, served);
 }
 
 /// Waits until step-enqueuer has forgotten what no limit counts any more.

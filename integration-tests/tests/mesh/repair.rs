@@ -1,6 +1,6 @@
 //! Steps that are repaired by hand: their tasks go on at once, with the right counts, wherever they stood.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use futures::TryStreamExt as _;
 use tasker_client::{
@@ -11,6 +11,7 @@ use tasker_client::{
     },
 };
 use tasker_integration_tests::{Ledger, Mesh, Service, Session, failure, success, until};
+use tasker_worker::{Batches, HandlerError, Registry};
 use tonic::Code;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +32,8 @@ in_both_shapes![
     a_task_that_was_given_up_comes_back_to_life,
     all_failed_steps_of_a_task_are_repaired_at_once,
     many_tasks_are_repaired_by_filter_within_a_bound_and_after_a_preview,
+    a_preview_says_what_the_repair_then_does,
+    a_repair_of_many_tasks_tells_of_them_page_by_page,
     what_cannot_be_repaired_says_where_it_stands,
 ];
 
@@ -328,6 +331,102 @@ async fn many_tasks_are_repaired_by_filter_within_a_bound_and_after_a_preview(me
     assert_eq!(fields, ["max_tasks", "operator", "remedy", "states"]);
     worker.drain().await;
     all_is_well(&mesh.ledger().await).await;
+}
+
+async fn a_preview_says_what_the_repair_then_does(mesh: &Mesh) {
+    let client = mesh.client();
+    let decides = "{namespace: repairs, name: decides, version: 1.0.0, steps: [
+        {name: decide, type: decision, handler: {callable: work}, retry: {retryable: false}},
+        {name: one, handler: {callable: work}, dependencies: [decide]}]}";
+    let batch = "{namespace: repairs, name: batch, version: 1.0.0, steps: [
+        {name: plan, type: batchable, handler: {callable: plan},
+         batch_config: {failure_strategy: continue_on_failure}},
+        {name: part, type: batch_worker, handler: {callable: refuse}, dependencies: [plan],
+         retry: {retryable: false}},
+        {name: sum, type: deferred_convergence, handler: {callable: refuse}, dependencies: [part],
+         retry: {retryable: false}}]}";
+    let mut handlers = Registry::new();
+    handlers.register_fn("plan", |_| async { Ok(Batches::of(0..2)) });
+    for handler in ["refuse", "work"] {
+        handlers.register_fn(handler, |_| async {
+            Err::<(), _>(HandlerError::permanent("no", "it is not to be"))
+        });
+    }
+    let worker = mesh.worker(&["repairs"], &handlers);
+    let mut tasks = Vec::new();
+    for yaml in [decides, batch, CHAIN] {
+        let task_id = submit(&client, yaml).await;
+        settles(&client, &task_id, TaskState::BlockedByFailures).await;
+        tasks.push(task_id);
+    }
+    worker.stop().await;
+    let told = async |remedy: Remedy, preview: bool| -> Vec<(String, Vec<String>, String)> {
+        let asked = RepairTasksRequest {
+            namespace: "repairs".to_owned(),
+            remedy: remedy.into(),
+            operator: "carol".to_owned(),
+            preview,
+            ..RepairTasksRequest::default()
+        };
+        let told: Vec<RepairTasksResponse> =
+            client.repair_tasks(asked).try_collect().await.unwrap();
+        let tasks = told.into_iter().flat_map(|response| response.tasks);
+        tasks.map(|task| (task.task_id, task.step_names, task.skipped)).collect()
+    };
+    let named = |steps: [&str; 1]| steps.map(str::to_owned).to_vec();
+    let preview = told(Remedy::Reset, true).await;
+    let steps: Vec<_> = preview.iter().rev().map(|(_, steps, _)| steps.clone()).collect();
+    // Not those of the batch whose failures count as done.
+    assert_eq!(steps, [named(["decide"]), named(["sum"]), named(["first"])]);
+    let preview = told(Remedy::Resolve, true).await;
+    let (decision, steps, skipped) = &preview[2];
+    assert_eq!((decision, steps.len()), (&tasks[0], 0));
+    assert!(skipped.contains("decide"), "{skipped}");
+    assert_eq!(told(Remedy::Resolve, false).await, preview);
+}
+
+async fn a_repair_of_many_tasks_tells_of_them_page_by_page(mesh: &Mesh) {
+    const TASKS: usize = 230;
+    let client = mesh.client();
+    client.register_template(CHAIN).await.unwrap();
+    let mut handlers = Registry::new();
+    handlers.register_fn("work", |_| async {
+        Err::<(), _>(HandlerError::permanent("no", "the bank is away"))
+    });
+    let worker = mesh.worker(&["repairs"], &handlers);
+    for _ in 0..TASKS {
+        client.create_task(NewTask::of("repairs", "chain")).await.unwrap();
+    }
+    let ledger = mesh.ledger().await;
+    until("all are blocked", PATIENCE, async || {
+        let blocked = "SELECT count(*) FROM tasks WHERE state = 'blocked_by_failures'";
+        (ledger.number(blocked).await == 230).then_some(())
+    })
+    .await;
+    worker.stop().await;
+    let asked = RepairTasksRequest {
+        namespace: "repairs".to_owned(),
+        remedy: Remedy::Resolve.into(),
+        operator: "carol".to_owned(),
+        max_tasks: 220,
+        ..RepairTasksRequest::default()
+    };
+    let told = async |preview: bool| -> Vec<RepairTasksResponse> {
+        let asked = RepairTasksRequest { preview, ..asked.clone() };
+        client.repair_tasks(asked).try_collect().await.unwrap()
+    };
+    for preview in [true, false] {
+        let told = told(preview).await;
+        let counts: Vec<_> = (told.iter())
+            .map(|page| (page.tasks.len(), page.task_count, page.step_count, page.more))
+            .collect();
+        assert_eq!(counts, [(100, 100, 100, false), (100, 200, 200, false), (20, 220, 220, true)]);
+        let tasks: HashSet<_> =
+            told.iter().flat_map(|page| &page.tasks).map(|task| &task.task_id).collect();
+        assert_eq!(tasks.len(), 220, "a task was told twice");
+    }
+    let blocked = "SELECT count(*) FROM tasks WHERE state = 'blocked_by_failures'";
+    assert_eq!(ledger.number(blocked).await, 10);
 }
 
 async fn what_cannot_be_repaired_says_where_it_stands(mesh: &Mesh) {

@@ -24,8 +24,8 @@ pub struct Usage {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Begun {
     steps: u64,
-    /// How long until the first of them no longer counts.
-    counts_for: Duration,
+    /// How long until the first of them no longer counts; `None`: all have begun just now.
+    counts_for: Option<Duration>,
 }
 
 /// Which limit holds a step.
@@ -55,13 +55,14 @@ impl Usage {
         self.running.insert(limited, steps);
     }
 
-    /// Notes how many steps have begun in the time of a rate, and how long the first of them still counts.
+    /// Notes how many steps have begun in the time of a rate, and how long the first of them still counts, if
+    /// there is one.
     pub fn note_begun(
         &mut self,
         limited: Limited,
         per: Duration,
         steps: u64,
-        counts_for: Duration,
+        counts_for: Option<Duration>,
     ) {
         self.begun.insert((limited, per), Begun { steps, counts_for });
     }
@@ -74,7 +75,7 @@ impl Usage {
 
     /// How many steps have begun in the time of a rate, and how long the first of them still counts.
     #[must_use]
-    pub fn begun(&self, limited: &Limited, per: Duration) -> (u64, Duration) {
+    pub fn begun(&self, limited: &Limited, per: Duration) -> (u64, Option<Duration>) {
         let begun = self.begun.get(&(limited.clone(), per)).copied().unwrap_or_default();
         (begun.steps, begun.counts_for)
     }
@@ -94,8 +95,7 @@ impl Usage {
             let begun = self.begun.get(&key).copied().unwrap_or_default();
             if begun.steps >= rate.count.into() {
                 // If all of it was taken just now, the whole time has to pass.
-                let wait = if begun.counts_for.is_zero() { key.1 } else { begun.counts_for };
-                return Err(Blocked { by: key.0, wait: Some(wait) });
+                return Err(Blocked { by: key.0, wait: Some(begun.counts_for.unwrap_or(key.1)) });
             }
         }
         for (limited, limit) in limited(limits, values) {
@@ -139,7 +139,7 @@ mod tests {
     fn a_rate_says_how_long_to_wait() {
         let mut usage = Usage::default();
         let (minute, rest) = (Duration::from_secs(60), Duration::from_secs(7));
-        usage.note_begun(named("l", ""), minute, 1, rest);
+        usage.note_begun(named("l", ""), minute, 1, Some(rest));
         let limits = [limit("l", None, Some((2, 60)))];
         assert_eq!(usage.take(&limits, &[]), Ok(()));
         assert_eq!(usage.take(&limits, &[]), Err(Blocked { by: named("l", ""), wait: Some(rest) }));
@@ -148,6 +148,15 @@ mod tests {
         assert_eq!(fresh.take(&limits, &[]), Ok(()));
         let whole = Err(Blocked { by: named("l", ""), wait: Some(minute) });
         assert_eq!(fresh.take(&limits, &[]), whole);
+    }
+
+    #[test]
+    fn a_rate_of_which_no_time_is_left_does_not_begin_anew() {
+        let mut usage = Usage::default();
+        let limits = [limit("l", None, Some((1, 60)))];
+        usage.note_begun(named("l", ""), Duration::from_secs(60), 1, Some(Duration::ZERO));
+        let at_once = Err(Blocked { by: named("l", ""), wait: Some(Duration::ZERO) });
+        assert_eq!(usage.take(&limits, &[]), at_once);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Steps that limits hold, and what is in use of the limits.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -39,58 +39,87 @@ pub struct HeldStep {
     pub waited: Duration,
 }
 
+/// A step of a task that its limits hold.
+#[derive(Debug, Clone)]
+pub struct HeldToLimits {
+    /// Which step.
+    pub ordinal: Ordinal,
+    /// Which step of the template it is, or is a run of.
+    pub declared: Ordinal,
+    /// Which limit holds it, as far as it was looked at.
+    pub by: Limited,
+    /// The values of the keys of its limits, in their order.
+    pub limit_values: Vec<String>,
+}
+
 /// What is asked of the use of limits: those of some steps, each with the times of its rates.
 pub type Asked = BTreeMap<Limited, BTreeSet<Duration>>;
 
 impl Store {
-    /// Looks at the steps that limits hold in a namespace for one of some handlers: of each value of each
-    /// limit so many that go next, and so many of the oldest.
+    /// Looks at the steps that limits hold in a namespace for some handlers: for each, of so many values of
+    /// limits that come after one, so many steps that go next, and so many of the oldest. Values are in the
+    /// order of their bytes.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn held_by_limits(
         &self,
         namespace: &str,
-        handlers: &[String],
+        after: &[(String, Option<Limited>)],
         of_each: i64,
         values: i64,
     ) -> Result<Vec<HeldStep>, StoreError> {
+        let handlers: Vec<&str> = after.iter().map(|(handler, _)| handler.as_str()).collect();
+        let part = |part: fn(&Limited) -> &str| -> Vec<&str> {
+            after.iter().map(|(_, after)| after.as_ref().map_or("", part)).collect()
+        };
+        let (names, after_values) = (part(|after| &after.name), part(|after| &after.value));
         // From value to value by the index, however many steps one has.
         let rows = sqlx::query!(
-            r#"WITH RECURSIVE found AS (
-                (SELECT limit_name, limit_value FROM held_steps
-                 WHERE namespace = $1 AND limit_name IS NOT NULL
-                 ORDER BY limit_name, limit_value LIMIT 1)
-                UNION ALL
-                SELECT next.limit_name, next.limit_value FROM found CROSS JOIN LATERAL (
-                    SELECT limit_name, limit_value FROM held_steps
-                    WHERE namespace = $1 AND limit_name IS NOT NULL
-                      AND (limit_name, limit_value) > (found.limit_name, found.limit_value)
-                    ORDER BY limit_name, limit_value LIMIT 1
-                ) AS next
-            )
-            SELECT held.task_id AS "task_id!", held.ordinal AS "ordinal!",
+            r#"SELECT held.task_id AS "task_id!", held.ordinal AS "ordinal!",
                 coalesce(steps.declared, steps.ordinal) AS "declared!",
                 held.template_id AS "template_id!", held.priority AS "priority!",
                 held.callable AS "callable!", held.limit_name AS "limit_name!",
                 held.limit_value AS "limit_value!", held.limit_values AS "limit_values!",
                 held.traceparent AS "traceparent!",
                 extract(epoch FROM clock_timestamp() - held.held_at)::double precision AS "waited!"
-            FROM (SELECT * FROM found LIMIT $4) AS found
+            FROM unnest($2::text[], $3::text[], $4::text[]) AS asked (callable, name, value)
+            CROSS JOIN LATERAL (
+                WITH RECURSIVE found AS (
+                    (SELECT limit_name COLLATE "C" AS name, limit_value COLLATE "C" AS value
+                     FROM held_steps
+                     WHERE namespace = $1 AND held_steps.callable = asked.callable
+                       AND limit_name IS NOT NULL
+                       AND (limit_name COLLATE "C", limit_value COLLATE "C") > (asked.name, asked.value)
+                     ORDER BY limit_name COLLATE "C", limit_value COLLATE "C" LIMIT 1)
+                    UNION ALL
+                    SELECT next.name, next.value FROM found CROSS JOIN LATERAL (
+                        SELECT limit_name COLLATE "C" AS name, limit_value COLLATE "C" AS value
+                        FROM held_steps
+                        WHERE namespace = $1 AND held_steps.callable = asked.callable
+                          AND limit_name IS NOT NULL
+                          AND (limit_name COLLATE "C", limit_value COLLATE "C") > (found.name, found.value)
+                        ORDER BY limit_name COLLATE "C", limit_value COLLATE "C" LIMIT 1
+                    ) AS next
+                )
+                SELECT name, value FROM found LIMIT $6
+            ) AS found
             CROSS JOIN LATERAL (
                 (SELECT * FROM held_steps
-                 WHERE (namespace, limit_name, limit_value) = ($1, found.limit_name, found.limit_value)
-                   AND callable = ANY($2)
-                 ORDER BY priority DESC, task_id, ordinal LIMIT $3)
+                 WHERE (namespace, held_steps.callable) = ($1, asked.callable)
+                   AND limit_name COLLATE "C" = found.name AND limit_value COLLATE "C" = found.value
+                 ORDER BY priority DESC, task_id, ordinal LIMIT $5)
                 UNION
                 (SELECT * FROM held_steps
-                 WHERE (namespace, limit_name, limit_value) = ($1, found.limit_name, found.limit_value)
-                   AND callable = ANY($2)
-                 ORDER BY held_at LIMIT $3)
+                 WHERE (namespace, held_steps.callable) = ($1, asked.callable)
+                   AND limit_name COLLATE "C" = found.name AND limit_value COLLATE "C" = found.value
+                 ORDER BY held_at LIMIT $5)
             ) AS held
             JOIN steps ON (steps.task_id, steps.ordinal) = (held.task_id, held.ordinal)"#,
             namespace,
-            handlers,
+            &handlers as &[&str],
+            &names as &[&str],
+            &after_values as &[&str],
             of_each,
             values
         )
@@ -98,10 +127,6 @@ impl Store {
         .await?;
         let mut held = Vec::with_capacity(rows.len());
         for row in rows {
-            let corrupt = |error: serde_json::Error| StoreError::Corrupt {
-                table: "held_steps",
-                what: error.to_string(),
-            };
             held.push(HeldStep {
                 task_id: row.task_id,
                 ordinal: row.ordinal,
@@ -118,25 +143,30 @@ impl Store {
         Ok(held)
     }
 
-    /// Which limits hold steps of a task, by step.
+    /// The steps of a task that limits hold.
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn limits_that_hold(
-        &self,
-        task: TaskId,
-    ) -> Result<HashMap<Ordinal, Limited>, StoreError> {
+    pub async fn limits_that_hold(&self, task: TaskId) -> Result<Vec<HeldToLimits>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT ordinal, limit_name AS "name!", limit_value AS "value!" FROM held_steps
-             WHERE task_id = $1 AND limit_name IS NOT NULL"#,
+            r#"SELECT steps.ordinal, coalesce(declared, steps.ordinal) AS "declared!",
+                limit_name AS "name!", limit_value AS "value!", limit_values AS "limit_values!"
+            FROM held_steps JOIN steps USING (task_id, ordinal)
+            WHERE task_id = $1 AND limit_name IS NOT NULL
+            ORDER BY steps.ordinal"#,
             task.0
         )
         .fetch_all(&self.relaxed)
         .await?;
-        let held = rows
-            .into_iter()
-            .map(|row| (Ordinal(row.ordinal), Limited { name: row.name, value: row.value }));
-        Ok(held.collect())
+        let held = rows.into_iter().map(|row| {
+            Ok(HeldToLimits {
+                ordinal: Ordinal(row.ordinal),
+                declared: Ordinal(row.declared),
+                by: Limited { name: row.name, value: row.value },
+                limit_values: serde_json::from_value(row.limit_values).map_err(corrupt)?,
+            })
+        });
+        held.collect()
     }
 
     /// The steps that run and that a limit counts, the longest first: task and name, so many at most.
@@ -227,6 +257,10 @@ impl Store {
     }
 }
 
+fn corrupt(error: serde_json::Error) -> StoreError {
+    StoreError::Corrupt { table: "held_steps", what: error.to_string() }
+}
+
 /// What is in use of limits: exactly, if their locks are held.
 pub(crate) async fn usage(
     connection: &mut PgConnection,
@@ -269,8 +303,8 @@ pub(crate) async fn usage(
     }
     let begun = sqlx::query!(
         r#"SELECT name AS "name!", value AS "value!", per_ms AS "per_ms!", begun.steps AS "steps!",
-            coalesce(extract(epoch FROM begun.first - statement_timestamp()) * 1000 + per_ms, 0)::bigint
-                AS "counts_for_ms!"
+            ceil(extract(epoch FROM begun.first - statement_timestamp()) * 1000 + per_ms)::bigint
+                AS counts_for_ms
         FROM unnest($2::text[], $3::text[], $4::bigint[]) AS asked (name, value, per_ms)
         CROSS JOIN LATERAL (
             SELECT count(*) AS steps, min(granted_at) AS first FROM limit_grants
@@ -288,7 +322,7 @@ pub(crate) async fn usage(
         let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
         let steps = u64::try_from(row.steps).unwrap_or_default();
         let limited = Limited { name: row.name, value: row.value };
-        usage.note_begun(limited, ms(row.per_ms), steps, ms(row.counts_for_ms));
+        usage.note_begun(limited, ms(row.per_ms), steps, row.counts_for_ms.map(ms));
     }
     Ok(usage)
 }

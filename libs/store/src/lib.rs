@@ -38,8 +38,8 @@ pub use dead_letters::{
 pub use deliveries::Content;
 pub use domain_events::{AnnouncedEvents, DomainEvent, EventError, EventPayload, TemplateOfEvent};
 pub use error::StoreError;
-pub use held_steps::{Asked, HeldStep};
-pub use leases::{Adopted, Lost};
+pub use held_steps::{Asked, HeldStep, HeldToLimits};
+pub use leases::{Adopted, Lease, Lost, LostLeases};
 pub use limited_tasks::{Claim, LimitedTask, Look};
 pub use messages::{Finalization, Queued, QueuedResult, ReadyStep, WaitingStep};
 pub use migrate::{migrate, schema_fingerprint, schema_version};
@@ -62,14 +62,14 @@ pub use steps::{
     hold::ToHold,
     pass_over::PassedOver,
     queue_result::ToQueue,
-    read::{Saved, StepOutcome, StepRow, StepSaid},
+    read::{FailedSteps, Saved, StepOutcome, StepRow, StepSaid},
     release::ToRelease,
     repair::{
         Fitness, Outcome, Refusal, Remedy, Repairable, Repaired, SettledByHand, ToRepair, Unfit,
     },
     retry::Retried,
     settle::{EndedStep, FailedByRule, Locked, Settlement, ToLock},
-    start::{Started, ToStart},
+    start::{Beyond, SeenWaiting, Started, ToStart},
     yield_steps::{ToYield, Yielded},
 };
 pub use tasks::{

@@ -24,14 +24,16 @@ pub struct Readiness {
     pub obstacles: Vec<Obstacle>,
     /// When it began to run, to wait in its queue, or to be held.
     pub since: Option<DateTime<Utc>>,
-    /// When its back-off is over, or its attempt times out.
+    /// When its back-off is over, or its attempt times out, or it may be taken from its queue.
     pub until: Option<DateTime<Utc>>,
     /// Who runs it.
     pub worker_id: Option<String>,
-    /// Among the steps that wait for the same handler: 1 goes next.
+    /// Among the steps that wait for the same handler: 1 goes next. `None`, too, while it waits for a time.
     pub queue_position: Option<i64>,
     /// How many connected workers have its handler.
     pub workers: i64,
+    /// Whether it is the worker of a batch whose failure counts as done.
+    pub passed_over: bool,
 }
 
 /// Why a step does not begin.
@@ -85,7 +87,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT ordinal AS "ordinal!", declared AS "declared!", name AS "name!", state::text AS "state!", attempt AS "attempt!",
                 max_attempts AS "max_attempts!", blocked_by AS "blocked_by!", since, until, worker_id,
-                queue_position, workers AS "workers!"
+                queue_position, workers AS "workers!", passed_over AS "passed_over!"
             FROM get_step_readiness_status($1)"#,
             task.0
         )
@@ -110,6 +112,7 @@ impl Store {
                 worker_id: row.worker_id,
                 queue_position: row.queue_position,
                 workers: row.workers,
+                passed_over: row.passed_over,
             });
         }
         Ok(steps)

@@ -18,7 +18,7 @@ pub struct Explainer<'a> {
     pub pauses: &'a [Pause],
     pub steps: &'a [Readiness],
     /// The limits that hold steps.
-    pub limits: &'a HashMap<Ordinal, Hold>,
+    pub limits: &'a HashMap<Ordinal, Vec<Hold>>,
 }
 
 impl Explainer<'_> {
@@ -57,7 +57,10 @@ impl Explainer<'_> {
             }
             Obstacle::TaskPaused => self.paused(true),
             Obstacle::TemplatePaused => self.paused(false),
-            Obstacle::Limit => self.limit(step).into_iter().collect(),
+            Obstacle::Limit => {
+                let holds = self.limits.get(&step.ordinal).into_iter().flatten();
+                holds.map(|hold| limited(step, hold)).collect()
+            }
             Obstacle::NoWorker => {
                 let handler = self.handler(step);
                 let declared = self.template.step(step.declared);
@@ -83,7 +86,7 @@ impl Explainer<'_> {
         let all: Vec<&Readiness> =
             self.steps.iter().filter(|parent| declared.contains(&parent.declared)).collect();
         let unmet: Vec<&Readiness> =
-            all.iter().copied().filter(|parent| !satisfies(parent.state)).collect();
+            all.iter().copied().filter(|parent| !satisfies(parent)).collect();
         if unmet.is_empty() {
             let what = "It waits for its turn: as many workers of its batch as may run at once do.";
             return reason(Kind::Dependencies, what, "");
@@ -147,39 +150,15 @@ impl Explainer<'_> {
         explained.collect()
     }
 
-    fn limit(&self, step: &Readiness) -> Option<v1::StepReason> {
-        let Hold { usage: limit, until } = self.limits.get(&step.ordinal)?.clone();
-        let of =
-            if limit.value.is_empty() { String::new() } else { format!(" for {:?}", limit.value) };
-        let what = format!("The limit {}{of} holds it", limit.name);
-        let full = limit.max_concurrent > 0 && limit.running >= limit.max_concurrent;
-        let (what, remedy) = if full {
-            let holders: Vec<String> = limit
-                .holders
-                .iter()
-                .take(3)
-                .map(|holder| format!("{} of task {}", holder.step_name, holder.task_id))
-                .collect();
-            let more = limit.holders.len().saturating_sub(holders.len());
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let (running, most) = (limit.running, limit.max_concurrent);
-            (
-                format!("{what}: {running} of {most} steps run, {}{more}.", holders.join(", ")),
-                "It begins when one of them ends, by its rank.",
-            )
-        } else if limit.rate_count > 0 && limit.begun >= limit.rate_count {
-            let (begun, most) = (limit.begun, limit.rate_count);
-            (format!("{what}: {begun} of {most} steps have begun in its time."), "")
-        } else {
-            (format!("{what}, and has room: it begins as soon as a worker has, too."), "")
-        };
-        let since_time = step.since.map(time::timestamp);
-        let until_time = until.filter(|_| !full).map(time::timestamp);
-        let held = reason(Kind::Limit, what, remedy);
-        Some(v1::StepReason { limit: Some(limit), since_time, until_time, ..held })
-    }
-
     fn queued(&self, step: &Readiness) -> v1::StepReason {
+        if let Some(until) = step.until {
+            let what = "It has yielded, and waits for the time to go on that it asked for.";
+            let (since_time, until_time) =
+                (step.since.map(time::timestamp), Some(time::timestamp(until)));
+            let handler = self.handler(step);
+            let waits = reason(Kind::Queued, what, "");
+            return v1::StepReason { handler, since_time, until_time, ..waits };
+        }
         let queue_position = step.queue_position.unwrap_or_default();
         let before = match queue_position {
             1 => "it goes next".to_owned(),
@@ -204,8 +183,40 @@ impl Explainer<'_> {
     }
 }
 
-fn satisfies(state: StepState) -> bool {
-    matches!(state, StepState::Complete | StepState::ResolvedManually)
+fn satisfies(parent: &Readiness) -> bool {
+    matches!(parent.state, StepState::Complete | StepState::ResolvedManually) || parent.passed_over
+}
+
+/// A limit that holds a step.
+fn limited(step: &Readiness, hold: &Hold) -> v1::StepReason {
+    let limit = hold.usage.clone();
+    let of = if limit.value.is_empty() { String::new() } else { format!(" for {:?}", limit.value) };
+    let what = format!("The limit {}{of} holds it", limit.name);
+    let full = hold.is_full();
+    let (what, remedy) = if full {
+        let holders: Vec<String> = limit
+            .holders
+            .iter()
+            .take(3)
+            .map(|holder| format!("{} of task {}", holder.step_name, holder.task_id))
+            .collect();
+        let more = limit.holders.len().saturating_sub(holders.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (running, most) = (limit.running, limit.max_concurrent);
+        (
+            format!("{what}: {running} of {most} steps run, {}{more}.", holders.join(", ")),
+            "It begins when one of them ends, by its rank.",
+        )
+    } else if hold.rate_is_used_up() {
+        let (begun, most) = (limit.begun, limit.rate_count);
+        (format!("{what}: {begun} of {most} steps have begun in its time."), "")
+    } else {
+        (format!("{what}, and has room: it begins as soon as a worker has, too."), "")
+    };
+    let since_time = step.since.map(time::timestamp);
+    let until_time = hold.until.filter(|_| !full).map(time::timestamp);
+    let held = reason(Kind::Limit, what, remedy);
+    v1::StepReason { limit: Some(limit), since_time, until_time, ..held }
 }
 
 /// How a step stands that nothing is in the way of. `expands`: its result says what comes into being.
@@ -295,6 +306,7 @@ mod tests {
             worker_id: None,
             queue_position: None,
             workers: 1,
+            passed_over: false,
         }
     }
 
@@ -321,7 +333,7 @@ mod tests {
         let what = "It waits for 2 of its 2 dependencies: a (error), b (in_progress).";
         assert_eq!(reasons[0].description, what);
         assert_eq!(reasons[0].remedy, "Repair what will not complete by itself: a.");
-        steps[0].state = StepState::Complete;
+        steps[0].passed_over = true;
         let reasons = explained(&steps, &[], 2);
         let what = "It waits for 1 of its 2 dependencies: b (in_progress).";
         assert_eq!((reasons[0].description.as_str(), reasons[0].remedy.as_str()), (what, ""));

@@ -4,7 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tasker_api::{time, v1};
-use tasker_domain::{Ordinal, TaskId, Template, usage::Limited};
+use tasker_domain::{
+    Ordinal, TaskId, Template,
+    template::{Limit, limit::Rate},
+    usage::{Limited, limited},
+};
 use tasker_store::{Asked, Store, StoreError};
 
 /// Holders of a limit that are named.
@@ -18,47 +22,74 @@ pub struct Hold {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// The limits that hold steps of a task, by step.
+/// What a look at a limit depends on: templates, and steps of one, may give a name other numbers, and each
+/// queue has limits of its own.
+type Seen = (String, Limited, Option<u32>, Option<Rate>);
+
+/// The limits that hold steps of a task, by step: all that do now; or the one that did when it was looked at,
+/// if it has room by now.
 pub async fn that_hold(
     store: &Store,
     task: TaskId,
     template: &Template,
-) -> Result<HashMap<Ordinal, Hold>, StoreError> {
-    let mut holds: HashMap<Ordinal, Hold> = HashMap::new();
-    let mut known: HashMap<Limited, Hold> = HashMap::new();
-    for (ordinal, limited) in store.limits_that_hold(task).await? {
-        let hold = match known.get(&limited) {
-            Some(hold) => hold.clone(),
-            None => {
-                let Some(hold) = look(store, template, ordinal, &limited).await? else { continue };
-                known.insert(limited, hold.clone());
-                hold
+) -> Result<HashMap<Ordinal, Vec<Hold>>, StoreError> {
+    let mut holds: HashMap<Ordinal, Vec<Hold>> = HashMap::new();
+    let mut known: HashMap<Seen, Hold> = HashMap::new();
+    for held in store.limits_that_hold(task).await? {
+        let Some(step) = template.step(held.declared) else { continue };
+        let mut of_step = Vec::new();
+        let mut has_room = None;
+        for (limited, limit) in limited(&step.limits, &held.limit_values) {
+            let seen = (step.queue.clone(), limited.clone(), limit.max_concurrent, limit.rate);
+            let hold = match known.get(&seen) {
+                Some(hold) => hold.clone(),
+                None => {
+                    let hold = look(store, &step.queue, &limited, limit).await?;
+                    known.insert(seen, hold.clone());
+                    hold
+                }
+            };
+            if hold.is_full() || hold.rate_is_used_up() {
+                of_step.push(hold);
+            } else if limited == held.by {
+                has_room = Some(hold);
             }
-        };
-        holds.insert(ordinal, hold);
+        }
+        if of_step.is_empty() {
+            of_step.extend(has_room);
+        }
+        holds.insert(held.ordinal, of_step);
     }
     Ok(holds)
 }
 
-/// What is in use of one limit; nothing if the step has no such limit.
+impl Hold {
+    /// Whether as many steps run as may.
+    pub fn is_full(&self) -> bool {
+        let v1::LimitUse { max_concurrent, running, .. } = self.usage;
+        max_concurrent > 0 && running >= max_concurrent
+    }
+
+    /// Whether as many steps have begun in its time as may.
+    pub fn rate_is_used_up(&self) -> bool {
+        let v1::LimitUse { rate_count, begun, .. } = self.usage;
+        rate_count > 0 && begun >= rate_count
+    }
+}
+
+/// What is in use of one limit.
 async fn look(
     store: &Store,
-    template: &Template,
-    ordinal: Ordinal,
+    queue: &str,
     limited: &Limited,
-) -> Result<Option<Hold>, StoreError> {
-    let Some(step) = template.step(ordinal) else { return Ok(None) };
-    let Some(limit) = step.limits.iter().find(|limit| limit.name == limited.name) else {
-        return Ok(None);
-    };
-    let per = limit.rate.map(tasker_domain::template::limit::Rate::per);
+    limit: &Limit,
+) -> Result<Hold, StoreError> {
+    let per = limit.rate.map(Rate::per);
     let asked = Asked::from([(limited.clone(), BTreeSet::from_iter(per))]);
-    let usage = store.usage(&step.queue, &asked).await?;
-    let holders = store.holders_of_limit(&step.queue, limited, HOLDERS).await?;
+    let usage = store.usage(queue, &asked).await?;
+    let holders = store.holders_of_limit(queue, limited, HOLDERS).await?;
     let count = |count: u64| i32::try_from(count).unwrap_or(i32::MAX);
     let (begun, counts_for) = per.map(|per| usage.begun(limited, per)).unwrap_or_default();
-    let rate_count = limit.rate.map_or(0, |rate| rate.count);
-    let full = limit.rate.is_some() && begun >= rate_count.into();
     let holder = |(task, step_name): (TaskId, String)| v1::LimitHolder {
         task_id: task.to_string(),
         step_name,
@@ -68,11 +99,15 @@ async fn look(
         value: limited.value.clone(),
         max_concurrent: count(limit.max_concurrent.unwrap_or_default().into()),
         running: count(usage.running(limited)),
-        rate_count: count(rate_count.into()),
+        rate_count: count(limit.rate.map_or(0, |rate| rate.count).into()),
         rate_time: per.map(time::duration),
         begun: count(begun),
         holders: holders.into_iter().map(holder).collect(),
     };
-    let until = TimeDelta::from_std(counts_for).ok().filter(|_| full);
-    Ok(Some(Hold { usage, until: until.map(|left| Utc::now() + left) }))
+    let mut hold = Hold { usage, until: None };
+    if hold.rate_is_used_up() {
+        let left = counts_for.and_then(|left| TimeDelta::from_std(left).ok());
+        hold.until = left.map(|left| Utc::now() + left);
+    }
+    Ok(hold)
 }

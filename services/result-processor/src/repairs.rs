@@ -6,7 +6,9 @@ use tasker_api::{Invalid, expansion, field, status, time, v1};
 use tasker_domain::{StepState, TaskId, TaskState};
 use tasker_stack::gather::{Gather, Refused};
 use tasker_stage::{Database, purged, refused, store_error};
-use tasker_store::{Outcome, Payload, Refusal, Remedy, StoreError, TaskFilter, ToRepair, Unfit};
+use tasker_store::{
+    FailedSteps, Outcome, Payload, Refusal, Remedy, StoreError, TaskFilter, ToRepair, Unfit,
+};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
@@ -102,10 +104,10 @@ impl Repairs {
             found.truncate(usize::try_from(wanted).expect("a page is small"));
             before = found.last().map(|task| task.task_id);
             let ids: Vec<TaskId> = found.iter().map(|task| task.task_id).collect();
-            let repaired = if many.preview {
-                self.preview(&ids).await?
+            let (repaired, outage) = if many.preview {
+                (self.preview(&many, &ids).await?, None)
             } else {
-                self.page(&many, &ids).await?
+                self.page(&many, &ids).await
             };
             tasks += count(repaired.iter().filter(|task| task.skipped.is_empty()).count());
             steps += repaired.iter().map(|task| count(task.step_names.len())).sum::<i32>();
@@ -116,43 +118,62 @@ impl Repairs {
                 step_count: steps,
                 more: more && last,
             };
-            if told.send(Ok(response)).await.is_err() || last {
+            if told.send(Ok(response)).await.is_err() {
                 return Ok(());
+            }
+            // Not before it was told what has been repaired until then.
+            match outage {
+                Some(outage) => return Err(outage),
+                None if last => return Ok(()),
+                None => {}
             }
         }
     }
 
-    async fn preview(&self, tasks: &[TaskId]) -> Result<Vec<v1::RepairedTask>, Status> {
+    /// What a repair would come to, by what it judges by.
+    async fn preview(
+        &self,
+        many: &Many,
+        tasks: &[TaskId],
+    ) -> Result<Vec<v1::RepairedTask>, Status> {
         let failed = self.database.store.failed_steps(tasks).await;
         let mut failed = failed.map_err(|error| self.failed(&error))?;
         let gone = self.database.store.purged(tasks).await.map_err(|error| self.failed(&error))?;
         let would = |task: &TaskId| {
-            let skipped = gone.contains(task).then(|| purged(*task).message().to_owned());
-            let step_names = failed.remove(task).filter(|_| skipped.is_none());
-            v1::RepairedTask {
-                task_id: task.to_string(),
-                step_names: step_names.unwrap_or_default(),
-                skipped: skipped.unwrap_or_default(),
-            }
+            let FailedSteps { names, expands, reopens } = failed.remove(task).unwrap_or_default();
+            let resets = many.remedy == Remedy::Reset;
+            let outcome = match expands {
+                _ if gone.contains(task) => Outcome::Refused(Refusal::Purged),
+                Some(step) if !resets => Outcome::Refused(Refusal::Undecided(step)),
+                _ if names.is_empty() && !(reopens && resets) => Outcome::NothingFailed,
+                _ => Outcome::Repaired(names),
+            };
+            told_of(*task, outcome)
         };
         Ok(tasks.iter().map(would).collect())
     }
 
-    async fn page(&self, many: &Many, tasks: &[TaskId]) -> Result<Vec<v1::RepairedTask>, Status> {
+    /// Repairs the tasks of a page. One that cannot be repaired does not keep the others from it; if nobody can
+    /// be, says why, beside what has been done.
+    async fn page(&self, many: &Many, tasks: &[TaskId]) -> (Vec<v1::RepairedTask>, Option<Status>) {
+        let mut outage = None;
         let item = |task: &TaskId| repair(*task, None, many.remedy.clone().into(), many.by.clone());
         let answers = self.steps.call_in_turn(tasks.iter().map(item)).await;
         let mut repaired = Vec::with_capacity(tasks.len());
         for (task, answer) in tasks.iter().zip(answers) {
-            let (step_names, skipped) = match answer.map_err(|error| refused(&error))? {
-                Outcome::Repaired(names) => (names, String::new()),
-                Outcome::NothingFailed => (Vec::new(), "no step has failed".to_owned()),
-                Outcome::Refused(refusal) => {
-                    (Vec::new(), refused_for(refusal, *task, "").message().to_owned())
+            repaired.push(match answer {
+                Ok(outcome) => told_of(*task, outcome),
+                Err(error) => {
+                    let status = refused(&error);
+                    let skipped = status.message().to_owned();
+                    if status.code() == Code::Unavailable {
+                        outage.get_or_insert(status);
+                    }
+                    skipped_for(*task, skipped)
                 }
-            };
-            repaired.push(v1::RepairedTask { task_id: task.to_string(), step_names, skipped });
+            });
         }
-        Ok(repaired)
+        (repaired, outage)
     }
 
     async fn repair(&self, item: ToRepair) -> Result<Outcome, Status> {
@@ -250,6 +271,24 @@ impl From<Remedy> for Wanted {
 fn repair(task_id: TaskId, step: Option<String>, wanted: Wanted, by: field::Operator) -> ToRepair {
     let Wanted { remedy, said } = wanted;
     ToRepair { task_id, step, remedy, said, actor: by.actor, reason: by.reason }
+}
+
+/// What an operator is told of one of many tasks.
+fn told_of(task: TaskId, outcome: Outcome) -> v1::RepairedTask {
+    match outcome {
+        Outcome::Repaired(step_names) => {
+            let task_id = task.to_string();
+            v1::RepairedTask { task_id, step_names, skipped: String::new() }
+        }
+        Outcome::NothingFailed => skipped_for(task, "no step has failed".to_owned()),
+        Outcome::Refused(refusal) => {
+            skipped_for(task, refused_for(refusal, task, "").message().to_owned())
+        }
+    }
+}
+
+fn skipped_for(task: TaskId, skipped: String) -> v1::RepairedTask {
+    v1::RepairedTask { task_id: task.to_string(), step_names: Vec::new(), skipped }
 }
 
 /// What an operator is told who cannot have it.

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Values of limits that one look takes in; of each, so many of the steps that go next.
-const VALUES: i64 = 1_000;
+const VALUES: usize = 1_000;
 const OF_EACH: std::ops::RangeInclusive<usize> = 1..=50;
 
 /// A held step that its limits let begin, as far as a look without locks can tell.
@@ -42,6 +42,8 @@ pub struct Look {
     pub may_begin: Vec<Candidate>,
     /// Those that another limit holds than was thought.
     refused: Vec<(HeldStep, Blocked)>,
+    /// How far it has come with each callable: to a value behind which there may be more, or to the last.
+    pub reached: Vec<(String, Option<Limited>)>,
     /// Callables of which nothing is held any more.
     pub gone: Vec<String>,
     /// How long until the first rate may let another begin.
@@ -160,22 +162,31 @@ pub async fn hold(
     Ok(())
 }
 
-/// Looks which held steps may begin for some callables, and takes none.
+/// Looks which held steps may begin for some callables, each from a value on, and takes none.
 pub async fn look(
     deliveries: &Deliveries,
     namespace: &str,
-    callables: Vec<String>,
+    after: Vec<(String, Option<Limited>)>,
     credit: usize,
 ) -> Result<Look, StoreError> {
-    if callables.is_empty() {
+    if after.is_empty() {
         return Ok(Look::default());
     }
     let store = &deliveries.database.store;
     let of_each = i64::try_from(credit.clamp(*OF_EACH.start(), *OF_EACH.end())).unwrap_or(1);
-    let held = store.held_by_limits(namespace, &callables, of_each, VALUES).await?;
+    let values = (VALUES / after.len()).max(1);
+    let at_most = i64::try_from(values).expect("few values are looked at");
+    let held = store.held_by_limits(namespace, &after, of_each, at_most).await?;
     let mut look = Look::default();
-    look.gone.extend(callables);
-    look.gone.retain(|callable| held.iter().all(|step| step.callable != *callable));
+    for (callable, after) in after {
+        let seen = held.iter().filter(|step| step.callable == callable).map(|step| &step.by);
+        let seen: BTreeSet<&Limited> = seen.collect();
+        if seen.is_empty() && after.is_none() {
+            look.gone.push(callable.clone());
+        }
+        let last = seen.last().filter(|_| seen.len() >= values).copied();
+        look.reached.push((callable, last.cloned()));
+    }
     let mut found = Vec::with_capacity(held.len());
     for step in held {
         match store.template(TemplateId(step.template_id)).await {

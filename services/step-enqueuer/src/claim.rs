@@ -13,7 +13,8 @@ use crate::{
     admit::{self, Candidate},
     at_hand::TaskAtHand,
     deliver::{Deliveries, Match},
-    roster::{Claimable, Roster},
+    roster::{Claimable, Roster, Seat},
+    rounds::Rounds,
 };
 
 /// How many more messages are looked at than may be taken: of the oldest, and of the most urgent.
@@ -41,6 +42,7 @@ impl Claims {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // When a rate lets another step begin.
         let mut next: Option<Instant> = None;
+        let mut rounds = Rounds::default();
         loop {
             tokio::select! {
                 () = drain.cancelled() => return,
@@ -57,23 +59,13 @@ impl Claims {
             let limited = roster.take_ended();
             self.deliveries.announcer.announce(Announcement { limited, ..Announcement::default() });
             let mut claimable = roster.claimable();
-            // Namespace by namespace, round and round: none waits for another's backlog.
+            // Round by round: none waits for another's backlog.
             while !claimable.is_empty() {
-                for found in claimable {
-                    match self.claim(&found).await {
-                        Ok(wait) => {
-                            let at = wait.map(|wait| Instant::now() + wait);
-                            next = next.into_iter().chain(at).min();
-                        }
-                        Err(error) => {
-                            self.deliveries.database.noticed(&error);
-                            tracing::warn!(
-                                "the queue of {} could not be read: {error}",
-                                found.namespace
-                            );
-                            drain.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
-                        }
-                    }
+                let (wait, complete) = self.claim(claimable, &mut rounds).await;
+                let at = wait.map(|wait| Instant::now() + wait);
+                next = next.into_iter().chain(at).min();
+                if !complete {
+                    drain.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
                 }
                 if drain.is_cancelled() {
                     return;
@@ -81,6 +73,46 @@ impl Claims {
                 claimable = roster.claimable();
             }
         }
+    }
+
+    /// Has waiting steps begin, as far as there is room. All namespaces are looked into before a place is
+    /// given: a worker's places go by rank, whichever of its namespaces a step is of. Returns how long until
+    /// the first rate may let another begin, and whether nothing failed.
+    async fn claim(
+        &self,
+        claimable: Vec<Claimable>,
+        rounds: &mut Rounds,
+    ) -> (Option<Duration>, bool) {
+        let roster = &self.deliveries.roster;
+        let (mut wait, mut complete) = (None, true);
+        // Of many namespaces less each, so that a round stays as large.
+        let most = (WINDOW.end() / claimable.len()).max(*WINDOW.start());
+        let mut seen = Vec::with_capacity(claimable.len());
+        for found in claimable {
+            let namespace = found.namespace.clone();
+            match self.look(found, most, rounds).await {
+                Ok(found) => seen.push(found),
+                Err(error) => {
+                    self.deliveries.database.noticed(&error);
+                    tracing::warn!("the queue of {namespace} could not be read: {error}");
+                    complete = false;
+                }
+            }
+        }
+        for (seen, placed) in place(roster, seen, rounds) {
+            match self.begin(&seen, placed).await {
+                Ok(rate) => wait = wait.into_iter().chain(rate).min(),
+                Err(error) => {
+                    let namespace = &seen.claimable.namespace;
+                    self.deliveries.database.noticed(&error);
+                    tracing::warn!("steps of {namespace} could not be started: {error}");
+                    // What was placed waits again.
+                    roster.wait_in(namespace, Rank::FIRST);
+                    complete = false;
+                }
+            }
+        }
+        (wait, complete)
     }
 
     /// Learns of what limits hold though nobody has announced it.
@@ -99,32 +131,50 @@ impl Claims {
         }
     }
 
-    /// Has waiting steps begin, as far as there is room. Returns how long until the first rate may let
-    /// another begin.
-    async fn claim(&self, found: &Claimable) -> Result<Option<Duration>, StoreError> {
+    /// Looks at what waits in a namespace, and takes nothing.
+    async fn look(
+        &self,
+        claimable: Claimable,
+        most: usize,
+        rounds: &mut Rounds,
+    ) -> Result<Seen, StoreError> {
         let Deliveries { database, roster, .. } = &self.deliveries;
-        let namespace = &found.namespace;
-        let window = (found.credit * WIDER).clamp(*WINDOW.start(), *WINDOW.end());
+        let namespace = &claimable.namespace;
+        let window = (claimable.credit * WIDER).clamp(*WINDOW.start(), most);
         let limit = i64::try_from(window).expect("a window is small");
         let callables: Vec<String> =
-            found.callables.iter().map(|(callable, _)| callable.clone()).collect();
-        let (steps, more) = database.store.waiting_steps(namespace, &callables, limit).await?;
-        let limited = roster.limited(namespace, &found.callables);
-        let mut look = admit::look(&self.deliveries, namespace, limited, found.credit).await?;
-        let held = std::mem::take(&mut look.may_begin);
-        let mut steps: Vec<Next> =
-            steps.into_iter().map(Next::Waiting).chain(held.into_iter().map(Next::Held)).collect();
-        steps.sort_by_key(|step| step.place(roster));
+            claimable.callables.iter().map(|(callable, _)| callable.clone()).collect();
+        let waiting = database.store.waiting_steps(namespace, &callables, limit).await?;
+        let limited = roster.limited(namespace, &claimable.callables).into_iter();
+        let after = limited.map(|(callable, note)| {
+            let after = rounds.go_on(namespace, &callable, note);
+            (callable, after)
+        });
+        let (after, credit) = (after.collect(), claimable.credit);
+        let mut held = admit::look(&self.deliveries, namespace, after, credit).await?;
+        let candidates = std::mem::take(&mut held.may_begin);
+        let steps = waiting.steps.into_iter().map(Next::Waiting);
+        let steps = steps.chain(candidates.into_iter().map(Next::Held)).collect();
+        let beyond = waiting
+            .beyond
+            .map(|beyond| roster.aged(beyond.priority, beyond.task_id, beyond.waited));
+        Ok(Seen { claimable, steps, beyond, held })
+    }
 
+    /// Begins steps of a namespace in the places that were reserved for them. Returns how long until the
+    /// first rate may let another begin.
+    async fn begin(
+        &self,
+        seen: &Seen,
+        steps: Vec<(Next, Seat)>,
+    ) -> Result<Option<Duration>, StoreError> {
+        let Deliveries { database, roster, .. } = &self.deliveries;
+        let namespace = &seen.claimable.namespace;
         let (mut placed, mut given_back) = (Vec::new(), Vec::new());
-        let (mut batch, mut matches, mut left) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut batch, mut matches) = (Vec::new(), Vec::new());
         let mut spans = Vec::new();
-        for step in steps {
-            let Some(seat) = roster.reserve(namespace, step.callable()) else {
-                // In order: the first of each is its first rank.
-                left.entry(step.callable().to_owned()).or_insert(step.place(roster).0);
-                continue;
-            };
+        let mut steps = steps.into_iter();
+        while let Some((step, seat)) = steps.next() {
             let step = match step {
                 Next::Waiting(step) => step,
                 Next::Held(candidate) => {
@@ -139,6 +189,7 @@ impl Claims {
                     roster.unreserve(seat);
                     let Err(error) = self.park(namespace, &step, error).await else { continue };
                     placed.iter().for_each(|(_, seat)| roster.unreserve(*seat));
+                    steps.for_each(|(_, seat)| roster.unreserve(seat));
                     self.deliveries.failed(&error, &matches);
                     return Err(error);
                 }
@@ -165,23 +216,14 @@ impl Claims {
                 timeout_ms: i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX),
             });
         }
-        // Before the steps are taken: those that come meanwhile must not pass these by.
-        if more {
-            // Of those that none was seen of, any may wait beyond the window.
-            for callable in &callables {
-                left.entry(callable.clone()).or_insert(Rank::FIRST);
-            }
-        }
-        roster.none_limited(namespace, &found.callables, &look.gone);
-        roster.looked(namespace, &found.callables, &left);
         if !batch.is_empty() {
             let started = self.start(namespace, batch, matches).await;
             started.inspect_err(|_| placed.iter().for_each(|(_, seat)| roster.unreserve(*seat)))?;
         }
-        let wait = admit::admit(&self.deliveries, namespace, placed, &look).await?;
+        let wait = admit::admit(&self.deliveries, namespace, placed, &seen.held).await?;
         // After those that were held before: they have waited for the place.
         admit::hold(&self.deliveries, namespace, given_back).await?;
-        Ok(look.wait.into_iter().chain(wait).min())
+        Ok(seen.held.wait.into_iter().chain(wait).min())
     }
 
     /// Starts steps in one transaction; if it fails, halves of them, until the bad one is alone, and parked.
@@ -240,6 +282,61 @@ impl Claims {
         let queue = format!("worker_{namespace}_queue");
         self.deliveries.database.store.park(&queue, step.message_id, &error.to_string()).await
     }
+}
+
+/// What a look into a namespace has found.
+struct Seen {
+    claimable: Claimable,
+    steps: Vec<Next>,
+    /// If others wait beyond the window: the first rank that one of them may have.
+    beyond: Option<Rank>,
+    held: admit::Look,
+}
+
+/// Reserves places for what waits, by rank over all namespaces, and notes what none was left for.
+fn place(
+    roster: &Roster,
+    mut seen: Vec<Seen>,
+    rounds: &mut Rounds,
+) -> Vec<(Seen, Vec<(Next, Seat)>)> {
+    let mut steps = Vec::new();
+    for (nth, seen) in seen.iter_mut().enumerate() {
+        let found = std::mem::take(&mut seen.steps).into_iter();
+        steps.extend(found.map(|step| (step.place(roster), nth, step)));
+    }
+    steps.sort_by_key(|(place, nth, _)| (*place, *nth));
+    let mut placed: Vec<_> =
+        seen.into_iter().map(|seen| (seen, Vec::new(), BTreeMap::new())).collect();
+    for ((rank, _), nth, step) in steps {
+        let (seen, placed, left) = &mut placed[nth];
+        match roster.reserve(&seen.claimable.namespace, step.callable()) {
+            Some(seat) => placed.push((step, seat)),
+            // In order: the first of each is its first rank.
+            None => {
+                left.entry(step.callable().to_owned()).or_insert(rank);
+            }
+        }
+    }
+    let noted = placed.into_iter().map(|(seen, placed, mut left)| {
+        let Claimable { namespace, callables, .. } = &seen.claimable;
+        if let Some(beyond) = seen.beyond {
+            for (callable, _) in callables {
+                left.entry(callable.clone()).or_insert(beyond);
+            }
+        }
+        for (callable, last) in &seen.held.reached {
+            let some_are_left = left.contains_key(callable);
+            if !rounds.has_come_round(namespace, callable, last.clone(), some_are_left) {
+                // Of the values that were not looked at, any may have room.
+                left.entry(callable.clone()).or_insert(Rank::FIRST);
+            }
+        }
+        roster.none_limited(namespace, callables, &seen.held.gone);
+        // Before the steps are taken: those that come meanwhile must not pass these by.
+        roster.looked(namespace, callables, &left);
+        (seen, placed)
+    });
+    noted.collect()
 }
 
 /// A step that waits for a worker with room.

@@ -43,10 +43,12 @@ impl Stage for EnqueueSteps {
         }
         let held_to = admit::held_to(&self.deliveries, &steps).await;
         let mut held_to = held_to.inspect_err(|error| database.noticed(error))?;
+        // Those that were gathered together have come at once: the places there are go by rank.
+        steps.sort_by_key(|(item, _)| place(item));
         for (item, template) in steps {
             let (span, traceparent) = traced(item);
             spans.push(span);
-            let rank = Rank::of(item.priority, TaskId(item.task_id));
+            let (rank, _) = place(item);
             let step = template.step(item.declared());
             let held_to = held_to.remove(&(item.task_id, item.ordinal));
             if let (Some(_), Some(step)) = (&held_to, step) {
@@ -56,6 +58,8 @@ impl Stage for EnqueueSteps {
             let seat = step.filter(|_| held_to.is_none()).and_then(|step| {
                 let seat = roster.reserve_fresh(&step.queue, &step.callable, rank);
                 if seat.is_none() {
+                    // Before the commit, too: what comes meanwhile does not pass it by.
+                    roster.expect(&step.queue, [(step.callable.clone(), rank)]);
                     waiting.push((step.queue.clone(), step.callable.clone(), rank));
                 }
                 seat
@@ -92,10 +96,6 @@ impl Stage for EnqueueSteps {
                 held_to,
             });
         }
-        // Before the commit, too: what comes meanwhile does not pass them by.
-        for (namespace, callable, rank) in &waiting {
-            roster.expect(namespace, [(callable.clone(), *rank)]);
-        }
         let enqueued = database.store.enqueue_steps(&batch, actor).await;
         let enqueued = enqueued.inspect_err(|error| self.deliveries.failed(error, &matches))?;
         let mut announcement = Announcement {
@@ -123,6 +123,11 @@ impl Stage for EnqueueSteps {
     }
 }
 
+/// Its rank, and what decides between equal ones.
+fn place(item: &ReadyStep) -> (Rank, i32) {
+    (Rank::of(item.priority, TaskId(item.task_id)), item.ordinal)
+}
+
 /// The span of one item, which its message or delivery names.
 fn traced(item: &ReadyStep) -> (tracing::Span, String) {
     let span = tracing::info_span!(
@@ -133,4 +138,38 @@ fn traced(item: &ReadyStep) -> (tracing::Span, String) {
     );
     let traceparent = TraceContext::through(&item.traceparent, &span);
     (span, traceparent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_steps_that_come_at_once_the_most_urgent_then_the_oldest_gets_the_first_place() {
+        let (older, younger) = (TaskId::new(), TaskId::new());
+        let ready = |priority, task: TaskId, ordinal| ReadyStep {
+            message_id: 0,
+            task_id: task.0,
+            ordinal,
+            namespace: String::new(),
+            template_id: Uuid::nil(),
+            priority,
+            declared: None,
+            traceparent: String::new(),
+            content: None,
+        };
+        let mut steps = [
+            ready(-100, older, 0),
+            ready(0, younger, 1),
+            ready(0, younger, 0),
+            ready(0, older, 7),
+            ready(100, younger, 0),
+        ];
+        steps.sort_by_key(place);
+        let order = steps.map(|step| (step.priority, step.task_id, step.ordinal));
+        let (older, younger) = (older.0, younger.0);
+        let expected =
+            [(100, younger, 0), (0, older, 7), (0, younger, 0), (0, younger, 1), (-100, older, 0)];
+        assert_eq!(order, expected);
+    }
 }

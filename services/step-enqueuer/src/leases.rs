@@ -13,8 +13,8 @@ use tasker_api::{
 };
 use tasker_domain::SessionId;
 use tasker_runtime::mesh::TracedBalance;
-use tasker_store::{Announcement, Expiry, Held, Lost, StoreError};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tasker_store::{Announcement, Expiry, Held, Lease, Lost, LostLeases, StoreError};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -80,22 +80,36 @@ impl Leases {
     pub async fn watch_sessions(self, drain: CancellationToken) {
         let mut ticks = interval(self.liveness.tick());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = 0u32;
+        // When the next attempt has taken too long, whosever it is: nobody else watches those of workers that
+        // poll.
+        let mut due: Option<Instant> = None;
         // After an outage, whether the database's or our own, every worker gets the time to come back.
         let mut trusted = Instant::now();
-        for count in 0u32.. {
-            if drain.run_until_cancelled(ticks.tick()).await.is_none() {
-                return;
-            }
+        loop {
+            let purge = tokio::select! {
+                () = drain.cancelled() => return,
+                _ = ticks.tick() => {
+                    count = count.wrapping_add(1);
+                    count % PURGE == 1
+                }
+                () = self.deliveries.roster.polled.woken() => false,
+                () = sleep_until(due.unwrap_or(trusted).into()), if due.is_some() => false,
+            };
             let patient = trusted.elapsed() < self.liveness.renewal();
-            if let Err(error) = self.tick(patient, count % PURGE == 0).await {
-                self.deliveries.database.noticed(&error);
-                tracing::warn!("sessions could not be renewed: {error}");
-                trusted = Instant::now();
+            match self.tick(patient, purge).await {
+                Ok(next) => due = next.map(|wait| Instant::now() + wait.max(LOOK)),
+                Err(error) => {
+                    self.deliveries.database.noticed(&error);
+                    tracing::warn!("sessions could not be renewed: {error}");
+                    (due, trusted) = (None, Instant::now());
+                }
             }
         }
     }
 
-    async fn tick(&self, patient: bool, purge: bool) -> Result<(), StoreError> {
+    /// Returns how long until the next attempt has taken too long, if that is before the next tick.
+    async fn tick(&self, patient: bool, purge: bool) -> Result<Option<Duration>, StoreError> {
         let Deliveries { database, roster, .. } = &self.deliveries;
         let sessions = roster.sessions();
         if !sessions.is_empty() {
@@ -106,18 +120,19 @@ impl Leases {
             }
         }
         if patient {
-            return Ok(());
+            return Ok(None);
         }
-        loop {
-            let lost = database.store.lost_leases(BATCH).await?;
+        let next = loop {
+            let LostLeases { lost, next } =
+                database.store.lost_leases(BATCH, self.liveness.tick()).await?;
             if !lost.is_empty() {
                 let expiries: Vec<Expiry> = lost.iter().map(expiry_of).collect();
                 self.expire(&expiries).await?;
             }
             if i64::try_from(lost.len()).is_ok_and(|found| found < BATCH) {
-                break;
+                break next;
             }
-        }
+        };
         if purge {
             database.store.purge_sessions().await?;
             while database.store.purge_limit_grants(BATCH).await? == BATCH.unsigned_abs() {}
@@ -125,7 +140,7 @@ impl Leases {
                 self.compare(session).await?;
             }
         }
-        Ok(())
+        Ok(next)
     }
 
     /// Takes back what a connected worker was never told of: a start that was committed although its
@@ -133,18 +148,24 @@ impl Leases {
     async fn compare(&self, session: SessionId) -> Result<(), StoreError> {
         let held = self.deliveries.roster.holding(session);
         let leases = self.deliveries.database.store.leases_of(session).await?;
-        let leased: HashSet<Uuid> = leases.iter().map(|(held, _)| held.delivery_id).collect();
+        let leased: HashSet<Uuid> = leases.iter().map(|lease| lease.held.delivery_id).collect();
         let lost: Vec<Uuid> = held.difference(&leased).copied().collect();
         if !lost.is_empty() {
             self.deliveries.roster.cancel(lost, "the lease has ended");
         }
         let holding = self.deliveries.roster.holding(session);
-        let stray = |(held, age): &(Held, Duration)| {
-            *age > self.liveness.tick() && !holding.contains(&held.delivery_id)
+        let stray = |lease: &Lease| {
+            lease.age > self.liveness.tick() && !holding.contains(&lease.held.delivery_id)
         };
-        let strays = leases.into_iter().filter(stray).map(|(held, _)| held).collect();
+        let strays = leases.into_iter().filter(stray).map(|lease| lease.held).collect();
         self.deliveries.release(session, strays, "never delivered").await;
         Ok(())
+    }
+
+    /// Ends leases that have taken too long.
+    pub async fn end_late(&self, late: &[Held]) -> Result<(), StoreError> {
+        let expiries: Vec<Expiry> = late.iter().copied().map(timeout_of).collect();
+        self.expire(&expiries).await
     }
 
     async fn expire(&self, expiries: &[Expiry]) -> Result<(), StoreError> {

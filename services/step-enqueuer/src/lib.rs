@@ -7,6 +7,7 @@
 //! What it takes in from workers does: results that it queues itself, and leases that have ended.
 
 mod admit;
+mod answers;
 mod at_hand;
 mod batches;
 mod checkpoint;
@@ -26,6 +27,7 @@ mod poll;
 mod report;
 mod retries;
 mod roster;
+mod rounds;
 mod save_checkpoints;
 mod session;
 mod stranded;
@@ -147,7 +149,7 @@ impl StepEnqueuer {
             makes_calls,
         };
         context.spawn("deadlines", leases.clone().watch_deadlines(drain.clone()));
-        context.spawn("sessions", leases.watch_sessions(drain.clone()));
+        context.spawn("sessions", leases.clone().watch_sessions(drain.clone()));
 
         let results = Gather::spawn(
             ForwardResults { deliveries: deliveries.clone(), results, makes_calls },
@@ -158,7 +160,7 @@ impl StepEnqueuer {
         let reports =
             Reports { deliveries: deliveries.clone(), results, yields, max_checkpoint_bytes };
         let progress = Progresses { saving, max_checkpoint_bytes };
-        let sessions = Sessions { deliveries, reports, progress, liveness, drain };
+        let sessions = Sessions { deliveries, reports, progress, liveness, leases, drain };
         let routes = Routes::new(
             WorkerServiceServer::new(sessions).max_decoding_message_size(MAX_MESSAGE_BYTES),
         )

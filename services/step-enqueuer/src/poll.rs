@@ -15,10 +15,10 @@ use tasker_api::{
 };
 use tasker_domain::{ErrorKind, SessionId};
 use tasker_stage::store_error;
-use tasker_store::{Held, StoreError};
+use tasker_store::{Held, Lease, StoreError};
 use tokio::{
     sync::mpsc,
-    time::{interval, sleep},
+    time::{Instant, interval, sleep, sleep_until},
 };
 use tonic::Status;
 
@@ -55,7 +55,7 @@ impl Sessions {
         let credit = usize::try_from(request.max_steps).expect("its range has been checked");
 
         let held = request.held;
-        let (session, lost) = match session {
+        let (session, kept) = match session {
             Some(session) => (session, self.keep(session, &held).await?),
             None => {
                 let session = SessionId::new();
@@ -64,7 +64,7 @@ impl Sessions {
                 let opened =
                     store.open_session(session, &worker_id, &namespaces, &handlers, ttl).await;
                 opened.map_err(|error| self.failed(&error))?;
-                (session, Vec::new())
+                (session, Kept::default())
             }
         };
         let (out, mut inbox) = mpsc::channel(credit.max(1));
@@ -76,33 +76,44 @@ impl Sessions {
             reserved: 0,
             passed_on: 0,
             holding: HashMap::new(),
+            named: hello::tokens(held.clone())
+                .into_iter()
+                .map(|(text, token)| (token.delivery_id, text))
+                .collect(),
             acknowledges: false,
             out,
         };
         let place = Place::take(&self.deliveries, member);
-        let mut taken = Taken { deliveries: Vec::new(), lost };
-        self.wait_for_deliveries(session, &held, wait, &mut inbox, &mut taken).await?;
+        let waiting = Waiting { session, held, wait };
+        let (mut deliveries, lost) = self.wait_for_news(waiting, kept, &mut inbox).await?;
         place.leave();
-        taken.deliveries.extend(rest(&mut inbox));
+        deliveries.extend(rest(&mut inbox));
+        let is_short = |delivery: &Delivery| {
+            let timeout = delivery.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+            timeout.is_some_and(|timeout| timeout <= self.liveness.tick())
+        };
+        if deliveries.iter().any(is_short) {
+            self.deliveries.roster.polled.wake();
+        }
         Ok(PollStepsResponse {
             session_id: session.to_string(),
-            deliveries: taken.deliveries,
+            deliveries,
             session_ttl: Some(time::duration(self.liveness.session_ttl)),
-            lost: taken.lost,
+            lost,
         })
     }
 
     /// Keeps a session and its leases alive.
     pub async fn renew(&self, request: RenewLeasesRequest) -> Result<RenewLeasesResponse, Status> {
         let session = field::id("session_id", &request.session_id)?;
-        let lost = self.keep(session, &request.held).await?;
+        let Kept { lost, .. } = self.keep(session, &request.held).await?;
         let session_ttl = Some(time::duration(self.liveness.session_ttl));
         Ok(RenewLeasesResponse { session_ttl, lost })
     }
 
-    /// Renews a session. What it does not name was never taken, and goes to others; returns what it
-    /// names and has lost.
-    async fn keep(&self, session: SessionId, held: &[String]) -> Result<Vec<String>, Status> {
+    /// Renews a session. What it does not name was never taken, and goes to others; what has taken too long
+    /// is lost.
+    async fn keep(&self, session: SessionId, held: &[String]) -> Result<Kept, Status> {
         let store = &self.deliveries.database.store;
         let alive = store.renew_sessions(&[session], self.liveness.session_ttl).await;
         if alive.map_err(|error| self.failed(&error))?.is_empty() {
@@ -112,43 +123,65 @@ impl Sessions {
             ));
         }
         let leases = store.leases_of(session).await.map_err(|error| self.failed(&error))?;
+        let (late, leases): (Vec<_>, Vec<_>) =
+            leases.into_iter().partition(|lease| lease.time_left.is_zero());
+        if !late.is_empty() {
+            let late: Vec<Held> = late.into_iter().map(|lease| lease.held).collect();
+            self.leases.end_late(&late).await.map_err(|error| self.failed(&error))?;
+        }
         let named: Vec<(String, Option<DeliveryToken>)> =
             held.iter().map(|text| (text.clone(), text.parse().ok())).collect();
         let names: HashSet<_> =
             named.iter().filter_map(|(_, token)| token.map(|token| token.delivery_id)).collect();
-        let owned: HashSet<_> = leases.iter().map(|(held, _)| held.delivery_id).collect();
-        let arrived =
-            |(held, age): &(Held, Duration)| names.contains(&held.delivery_id) || *age < ARRIVED;
-        let strays = leases.iter().filter(|lease| !arrived(lease)).map(|(held, _)| *held).collect();
-        self.deliveries.release(session, strays, "not acknowledged").await;
+        let owned: HashSet<_> = leases.iter().map(|lease| lease.held.delivery_id).collect();
+        let is_named = |lease: &&Lease| names.contains(&lease.held.delivery_id);
+        let arrived = |lease: &&Lease| is_named(lease) || lease.age < ARRIVED;
+        let strays = leases.iter().filter(|lease| !arrived(lease)).map(|lease| lease.held);
+        self.deliveries.release(session, strays.collect(), "not acknowledged").await;
+        let next = leases.iter().filter(is_named).map(|lease| lease.time_left).min();
         let is_mine = |token: &Option<DeliveryToken>| {
             token.is_some_and(|token| owned.contains(&token.delivery_id))
         };
-        Ok(named.into_iter().filter(|(_, token)| !is_mine(token)).map(|(text, _)| text).collect())
+        let lost = named.into_iter().filter(|(_, token)| !is_mine(token)).map(|(text, _)| text);
+        Ok(Kept { lost: lost.collect(), next })
     }
 
-    /// Waits for something to run. The session is kept meanwhile, however long the call waits.
-    async fn wait_for_deliveries(
+    /// Waits for something to run, or to know: returns deliveries, and what of the worker's is lost. The
+    /// session is kept meanwhile, however long the call waits.
+    async fn wait_for_news(
         &self,
-        session: SessionId,
-        held: &[String],
-        wait: Duration,
+        waiting: Waiting,
+        mut kept: Kept,
         inbox: &mut mpsc::Receiver<Result<WorkResponse, Status>>,
-        taken: &mut Taken,
-    ) -> Result<(), Status> {
+    ) -> Result<(Vec<Delivery>, Vec<String>), Status> {
+        let Waiting { session, held, wait } = waiting;
+        // What is lost is told at once.
+        let wait = if kept.lost.is_empty() { wait } else { Duration::ZERO };
         // The queue is looked into at least once, even by a call that does not wait.
         let mut over = pin!(sleep(wait.max(Duration::from_millis(50))));
         let mut ticks = interval(self.liveness.tick());
         ticks.reset();
         loop {
+            let late = Instant::now() + kept.next.unwrap_or(MAX_WAIT);
             tokio::select! {
-                () = self.drain.cancelled() => return Ok(()),
-                () = &mut over => return Ok(()),
-                first = inbox.recv() => {
-                    taken.deliveries = first.map(deliveries_of).unwrap_or_default();
-                    return Ok(());
+                () = self.drain.cancelled() => return Ok((Vec::new(), kept.lost)),
+                () = &mut over => return Ok((Vec::new(), kept.lost)),
+                heard = inbox.recv() => {
+                    let Some(heard) = heard else { return Ok((Vec::new(), kept.lost)) };
+                    let deliveries = deliveries_of(heard);
+                    if !deliveries.is_empty() {
+                        return Ok((deliveries, kept.lost));
+                    }
+                    // It was told to stop something: what that is, the leases say.
+                    kept = self.keep(session, &held).await?;
                 }
-                _ = ticks.tick() => taken.lost = self.keep(session, held).await?,
+                _ = ticks.tick() => kept = self.keep(session, &held).await?,
+                () = sleep_until(late), if kept.next.is_some() => {
+                    kept = self.keep(session, &held).await?;
+                }
+            }
+            if !kept.lost.is_empty() {
+                return Ok((Vec::new(), kept.lost));
             }
         }
     }
@@ -159,11 +192,21 @@ impl Sessions {
     }
 }
 
-/// What has come to a call.
-struct Taken {
-    deliveries: Vec<Delivery>,
-    /// Of what the worker holds, what it has lost.
+/// What has become of what a worker holds.
+#[derive(Default)]
+struct Kept {
+    /// What it has lost.
     lost: Vec<String>,
+    /// How long until the first of the rest has taken too long.
+    next: Option<Duration>,
+}
+
+/// A call that waits.
+struct Waiting {
+    session: SessionId,
+    /// What the worker says it holds.
+    held: Vec<String>,
+    wait: Duration,
 }
 
 /// A place of its own for each call: two calls of one session do not take each other's steps.

@@ -30,6 +30,8 @@ pub struct Roster {
     pub claim: Wake,
     /// Called when a delivery is held, so that its deadlines are watched.
     pub held: Wake,
+    /// Called when workers that poll were given what soon may have taken too long.
+    pub polled: Wake,
     /// Called when more waits for a time to pass, or in a namespace that nobody has looked into.
     pub delays: Wake,
     /// How waiting raises a step.

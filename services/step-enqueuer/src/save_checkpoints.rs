@@ -93,6 +93,11 @@ impl Progresses {
 }
 
 impl Saving {
+    /// Whether anything is being saved: what cannot be is answered without that.
+    pub fn is_on_its_way(&self) -> bool {
+        self.verdict.is_some()
+    }
+
     /// The answer, after the commit.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A worker's session over the `Work` stream.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
@@ -10,8 +10,8 @@ use tasker_api::{
     mesh::v1::SubmittedResult,
     status, time,
     v1::{
-        GoAway, Pong, Progress, ResultVerdict, Results, ResultsAck, Welcome, WorkRequest,
-        WorkResponse, work_request, work_response::Message,
+        GoAway, Pong, Progress, Results, Welcome, WorkRequest, WorkResponse, work_request,
+        work_response::Message,
     },
 };
 use tasker_domain::{ErrorKind, SessionId};
@@ -22,11 +22,12 @@ use tonic::{Status, Streaming};
 use uuid::Uuid;
 
 use crate::{
+    answers::Answers,
     deliver::Deliveries,
-    forward::Forwarded,
     hello::{self, Worker},
+    leases::Leases,
     liveness::Liveness,
-    next::{Next, Submission},
+    next::Submission,
     report::Reports,
     roster::{Holding, Member, Roster, response},
     save_checkpoints::Progresses,
@@ -46,10 +47,11 @@ pub struct Sessions {
     pub reports: Reports,
     pub progress: Progresses,
     pub liveness: Liveness,
+    pub leases: Leases,
     pub drain: CancellationToken,
 }
 
-type Outbox = mpsc::Sender<Result<WorkResponse, Status>>;
+pub type Outbox = mpsc::Sender<Result<WorkResponse, Status>>;
 type Inbox = mpsc::Receiver<Result<WorkResponse, Status>>;
 
 /// One session on its way.
@@ -60,6 +62,8 @@ struct Session {
     out: Outbox,
     /// Whether the worker wants nothing more.
     draining: bool,
+    /// Progress on its way to being saved, by delivery: its results wait for it.
+    saving: HashMap<Uuid, CancellationToken>,
     /// Results that are on their way to their answers.
     answering: TaskTracker,
     /// Cancelled if results could not be kept: the worker connects again, and sends them again.
@@ -124,6 +128,7 @@ impl Sessions {
             reserved: 0,
             passed_on: 0,
             holding: holding.collect(),
+            named: HashMap::new(),
             acknowledges: true,
             out: out.clone(),
         };
@@ -145,6 +150,7 @@ impl Sessions {
             worker_id: worker.worker_id,
             out,
             draining: false,
+            saving: HashMap::new(),
             answering: TaskTracker::new(),
             failed: CancellationToken::new(),
             all: self,
@@ -242,77 +248,69 @@ impl Session {
         Ok(())
     }
 
-    /// Hands results on, and answers them when they are durable. Waits only for a place.
-    async fn judge(&self, results: Results) -> Result<(), Status> {
-        let mut waiting = Vec::with_capacity(results.results.len());
+    /// Hands results on, and answers them when they are durable. Waits only for a place; those of deliveries
+    /// whose progress is being saved wait elsewhere, until it is: a failure must not be judged before.
+    async fn judge(&mut self, results: Results) -> Result<(), Status> {
+        let (mut waiting, mut behind) = (Vec::with_capacity(results.results.len()), Vec::new());
         for result in results.results {
+            let saving = self.saving_of(&result.delivery_token);
             let result = SubmittedResult {
                 result: Some(result),
                 worker_id: self.worker_id.clone(),
                 places: Vec::new(),
             };
             let submission = Submission { result, session: Some(self.id) };
+            if let Some(saved) = saving {
+                behind.push((saved, submission));
+                continue;
+            }
             let reported = self.all.reports.submit_in_turn(submission).await;
             waiting.push(reported.map_err(|error| refused(&error))?);
         }
-        let (out, roster, id, failed) =
-            (self.out.clone(), self.roster().clone(), self.id, self.failed.clone());
-        let reports = self.all.reports.clone();
-        self.answering.spawn(async move {
-            let mut verdicts = Vec::with_capacity(waiting.len());
-            let mut done = HashSet::new();
-            let mut unlocked: Option<Next> = None;
-            for reported in waiting {
-                match reports.verdict(reported).await {
-                    Ok(Forwarded { verdict, next }) => {
-                        match &mut unlocked {
-                            Some(unlocked) => unlocked.join(next),
-                            None => unlocked = Some(next),
-                        }
-                        let token = verdict.delivery_token.parse::<tasker_api::DeliveryToken>();
-                        match token.map(|token| token.delivery_id) {
-                            // Still the worker's: it may send a better one.
-                            Ok(delivery) if verdict.verdict() == ResultVerdict::Invalid => {
-                                roster.keep(id, delivery);
-                            }
-                            Ok(delivery) => {
-                                done.insert(delivery);
-                            }
-                            Err(_) => {}
-                        }
-                        verdicts.push(verdict);
-                    }
-                    // Not acknowledged: the worker keeps it.
-                    Err(_) => failed.cancel(),
-                }
-            }
-            // Other workers do not wait for this one to read its answers.
-            let own = unlocked.as_mut().map(|unlocked| unlocked.split_off(id));
-            if let Some(others) = unlocked {
-                others.deliver().await;
-            }
-            if !verdicts.is_empty() {
-                let ack = Message::ResultsAck(ResultsAck { verdicts });
-                // Whoever has gone sends them again.
-                out.send(Ok(response(ack))).await.ok();
-            }
-            // After the answer: no delivery overtakes what made room for it.
-            roster.release(id, done);
-            if let Some(own) = own {
-                own.deliver().await;
-            }
-        });
+        let answers = Answers {
+            out: self.out.clone(),
+            roster: self.roster().clone(),
+            id: self.id,
+            reports: self.all.reports.clone(),
+            failed: self.failed.clone(),
+        };
+        if !behind.is_empty() {
+            let answers = answers.clone();
+            self.answering.spawn(async move { answers.submit_and_give(behind).await });
+        }
+        if !waiting.is_empty() {
+            self.answering.spawn(async move { answers.give(waiting).await });
+        }
         Ok(())
     }
 
+    /// Cancelled when the progress of a delivery has been saved, if some is on its way.
+    fn saving_of(&mut self, delivery_token: &str) -> Option<CancellationToken> {
+        if self.saving.is_empty() {
+            return None;
+        }
+        let token: tasker_api::DeliveryToken = delivery_token.parse().ok()?;
+        self.saving.get(&token.delivery_id).filter(|saved| !saved.is_cancelled()).cloned()
+    }
+
     /// Saves progress, and answers it when it is durable. Waits only for a place.
-    async fn save(&self, progress: Progress) -> Result<(), Status> {
+    async fn save(&mut self, progress: Progress) -> Result<(), Status> {
+        let token = progress.delivery_token.parse::<tasker_api::DeliveryToken>();
         let saving = self.all.progress.save(progress).await.map_err(|error| refused(&error))?;
+        let saved = CancellationToken::new();
+        if let (Ok(token), true) = (token, saving.is_on_its_way()) {
+            self.saving.retain(|_, saved| !saved.is_cancelled());
+            // Saved in the order in which they came: the last stands for those before.
+            self.saving.insert(token.delivery_id, saved.clone());
+        }
         let (out, failed) = (self.out.clone(), self.failed.clone());
         self.answering.spawn(async move {
             match saving.saved().await {
-                // Whoever has gone sends it again.
-                Ok(ack) => drop(out.send(Ok(response(Message::ProgressAck(ack)))).await),
+                Ok(ack) => {
+                    saved.cancel();
+                    // Whoever has gone sends it again.
+                    out.send(Ok(response(Message::ProgressAck(ack)))).await.ok();
+                }
                 // Not acknowledged: the worker keeps it.
                 Err(_) => failed.cancel(),
             }

@@ -2363,7 +2363,7 @@ pub struct PollStepsRequest {
     /// 1 to 1000.
     #[prost(int32, tag = "5")]
     pub max_steps: i32,
-    /// How long to wait for the first step. Unset means 0; at most 60 s.
+    /// How long to wait for the first step, or until any of `held` is lost. Unset means 0; at most 60 s.
     #[prost(message, optional, tag = "6")]
     pub wait: ::core::option::Option<::prost_types::Duration>,
     /// All deliveries that the worker holds. Those it was given more than 2 s ago and does not name go to others.

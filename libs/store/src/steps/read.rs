@@ -68,6 +68,18 @@ enum Which<'a> {
     After(Option<Ordinal>, i64),
 }
 
+/// What has failed in a task.
+#[derive(Debug, Clone, Default)]
+pub struct FailedSteps {
+    /// The steps in `error`, without those whose failure counts as done, and those that the end of a failed
+    /// task has cut off in their last attempt; in dependency order.
+    pub names: Vec<String>,
+    /// The first of them whose result says what comes into being by it.
+    pub expands: Option<String>,
+    /// Whether the end of the task has cancelled steps, which a reset reopens.
+    pub reopens: bool,
+}
+
 impl Store {
     /// One step, by name.
     ///
@@ -115,33 +127,47 @@ impl Store {
         self.read_steps(task, Which::After(after, count)).await
     }
 
-    /// The names of the steps of tasks that have failed, in dependency order: those in `error`, and those
-    /// that the end of a failed task has cut off in their last attempt.
+    /// What a repair of all that has failed in some tasks would be about, as `repair.sql` judges it.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn failed_steps(
         &self,
         tasks: &[TaskId],
-    ) -> Result<HashMap<TaskId, Vec<String>>, StoreError> {
+    ) -> Result<HashMap<TaskId, FailedSteps>, StoreError> {
         let tasks: Vec<Uuid> = tasks.iter().map(|task| task.0).collect();
         let rows = sqlx::query!(
-            "SELECT task_id, steps.name
+            r#"SELECT tasks.task_id, bool_or(a.reopened) AS "reopens!",
+                coalesce(array_agg(steps.name ORDER BY steps.ordinal) FILTER (WHERE b.failed), '{}') AS "names!",
+                (array_agg(steps.name ORDER BY steps.ordinal) FILTER (WHERE b.failed AND b.expands))[1] AS expands
             FROM tasks JOIN steps USING (task_id)
-            WHERE steps.task_id = ANY($1) AND tasks.task_id = ANY($1) AND (
-                steps.state = 'error'
-                OR (steps.state = 'cancelled' AND tasks.state = 'error' AND attempt >= max_attempts)
-            )
-            ORDER BY task_id, ordinal",
+            CROSS JOIN LATERAL (SELECT
+                tasks.state = 'error' AND step_state_after(steps.state, 'Reopen') IS NOT NULL AS reopened,
+                steps.state = 'error' AND declared IS NOT NULL AND EXISTS (
+                    SELECT FROM step_batches AS batch
+                    WHERE (batch.task_id, batch.ordinal) = (steps.task_id, steps.ordinal)
+                      AND batch.passed_over
+                ) AS passed_over
+            ) AS a
+            CROSS JOIN LATERAL (SELECT
+                steps.state = 'error' AND NOT passed_over OR (reopened AND attempt >= max_attempts) AS failed,
+                coalesce((
+                    SELECT expands FROM template_steps AS declaration
+                    WHERE (declaration.template_id, declaration.ordinal) = (tasks.template_id, steps.ordinal)
+                ), false) AS expands
+            ) AS b
+            WHERE steps.task_id = ANY($1) AND tasks.task_id = ANY($1)
+            GROUP BY tasks.task_id"#,
             &tasks
         )
         .fetch_all(&self.relaxed)
         .await?;
-        let mut failed: HashMap<TaskId, Vec<String>> = HashMap::new();
-        for row in rows {
-            failed.entry(TaskId(row.task_id)).or_default().push(row.name);
-        }
-        Ok(failed)
+        let failed = rows.into_iter().map(|row| {
+            let of_task =
+                FailedSteps { names: row.names, expands: row.expands, reopens: row.reopens };
+            (TaskId(row.task_id), of_task)
+        });
+        Ok(failed.collect())
     }
 
     async fn read_steps(&self, task: TaskId, which: Which<'_>) -> Result<Vec<StepRow>, StoreError> {

@@ -1,6 +1,6 @@
 //! Waiting steps go to workers that have credit.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -35,10 +35,30 @@ pub struct ToStart {
     pub timeout_ms: i64,
 }
 
+/// What a look into a worker queue has found.
+#[derive(Debug, Clone, Default)]
+pub struct SeenWaiting {
+    /// The oldest; and if there may be more, those with the largest priorities.
+    pub steps: Vec<WaitingStep>,
+    /// If there may be more.
+    pub beyond: Option<Beyond>,
+}
+
+/// Steps that wait beyond a look: none has a larger priority, or has waited longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beyond {
+    /// The largest that one may have.
+    pub priority: i16,
+    /// Of the last that was seen with that priority. Those behind it came later, so their tasks, too, are
+    /// younger as a rule.
+    pub task_id: Uuid,
+    /// The longest that one may have waited.
+    pub waited: Duration,
+}
+
 impl Store {
     /// Looks at the steps that wait in a namespace for one of some handlers, and takes none: the oldest, so
-    /// many at most; and if there may be more, as many of those with the largest priorities. Says whether
-    /// there may be more.
+    /// many at most; and if there may be more, as many of those with the largest priorities.
     ///
     /// # Errors
     /// The database is not available.
@@ -47,7 +67,7 @@ impl Store {
         namespace: &str,
         handlers: &[String],
         window: i64,
-    ) -> Result<(Vec<WaitingStep>, bool), StoreError> {
+    ) -> Result<SeenWaiting, StoreError> {
         let queue = worker_queue(namespace)?;
         // The name has been checked: it cannot be anything but a table of PGMQ.
         let sql = format!(
@@ -61,19 +81,20 @@ impl Store {
                   AND (SELECT count(*) FROM oldest) = $2
                 ORDER BY message->'priority' DESC NULLS LAST, msg_id LIMIT $2
              ), seen AS (
-                SELECT * FROM oldest
+                SELECT *, true AS old, msg_id IN (SELECT msg_id FROM urgent) AS pressing FROM oldest
                 UNION ALL
-                SELECT * FROM urgent WHERE msg_id NOT IN (SELECT msg_id FROM oldest)
+                SELECT *, false, true FROM urgent WHERE msg_id NOT IN (SELECT msg_id FROM oldest)
              )
              SELECT msg_id, message, headers,
-                extract(epoch FROM clock_timestamp() - enqueued_at)::double precision FROM seen"
+                extract(epoch FROM clock_timestamp() - enqueued_at)::double precision, old, pressing
+             FROM seen"
         );
         let rows = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(handlers)
             .bind(window)
             .fetch_all(&self.relaxed)
             .await;
-        let rows: Vec<(i64, Value, Option<Value>, f64)> = match rows {
+        let rows: Vec<(i64, Value, Option<Value>, f64, bool, bool)> = match rows {
             // No template has been registered in the namespace: it has no queue yet.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
                 Vec::new()
@@ -81,19 +102,30 @@ impl Store {
             rows => rows?,
         };
         let more = i64::try_from(rows.len()).is_ok_and(|seen| seen >= window);
-        let mut waiting = Vec::with_capacity(rows.len());
-        for (id, body, headers, waited) in rows {
+        let mut steps = Vec::with_capacity(rows.len());
+        let (mut last_of_the_urgent, mut youngest) = (None, Duration::MAX);
+        for (id, body, headers, waited, old, pressing) in rows {
             match WaitingStep::read(id, body, headers.as_ref()) {
                 Ok(step) => {
                     let waited = Duration::try_from_secs_f64(waited).unwrap_or_default();
-                    waiting.push(WaitingStep { waited, ..step });
+                    if old {
+                        youngest = youngest.min(waited);
+                    }
+                    if pressing {
+                        let place = (Reverse(step.priority), id, step.task_id);
+                        last_of_the_urgent = last_of_the_urgent.max(Some(place));
+                    }
+                    steps.push(WaitingStep { waited, ..step });
                 }
                 Err(reason) => {
                     self.park_message(&queue, id, &reason).await?;
                 }
             }
         }
-        Ok((waiting, more))
+        let beyond = last_of_the_urgent
+            .filter(|_| more)
+            .map(|(Reverse(priority), _, task_id)| Beyond { priority, task_id, waited: youngest });
+        Ok(SeenWaiting { steps, beyond })
     }
 
     /// How many steps of a namespace wait for workers, or are held; counted no further than `at_most` in

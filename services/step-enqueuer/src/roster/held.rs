@@ -101,6 +101,12 @@ impl Roster {
                         reason: reason.to_owned(),
                     }));
                     gone.push(holding);
+                } else if let Some(token) = member.named.get(&delivery) {
+                    let delivery_tokens = vec![token.clone()];
+                    member.send(Message::Cancel(Cancel {
+                        delivery_tokens,
+                        reason: reason.to_owned(),
+                    }));
                 }
             }
         }

@@ -42,12 +42,12 @@ impl Roster {
         std::mem::take(&mut self.lock().unsure)
     }
 
-    /// Of these callables, those of which limits may hold steps.
-    pub fn limited(&self, namespace: &str, callables: &[(String, u64)]) -> Vec<String> {
+    /// Of these callables, those of which limits may hold steps; each with the number of its note.
+    pub fn limited(&self, namespace: &str, callables: &[(String, u64)]) -> Vec<(String, u64)> {
         let inner = self.lock();
         let Some(limited) = inner.limited.get(namespace) else { return Vec::new() };
-        let callables = callables.iter().map(|(callable, _)| callable);
-        callables.filter(|callable| limited.contains(*callable)).cloned().collect()
+        let noted = callables.iter().filter(|(callable, _)| limited.contains(callable));
+        noted.cloned().collect()
     }
 
     /// Notes that a look has found no steps of these callables that limits hold. Where something was noted

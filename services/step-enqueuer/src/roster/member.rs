@@ -40,6 +40,8 @@ pub struct Member {
     pub passed_on: usize,
     /// What it holds, by delivery.
     pub holding: HashMap<Uuid, Holding>,
+    /// What it has of earlier calls, if it polls, as it knows it: it is told when it loses any of that.
+    pub named: HashMap<Uuid, String>,
     /// Whether it acknowledges deliveries one by one.
     pub acknowledges: bool,
     /// Its stream.

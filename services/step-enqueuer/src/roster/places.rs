@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use tasker_domain::{Ordinal, Rank, SessionId, TaskId, template::Kind};
+use tasker_domain::{Ageing, Ordinal, Rank, SessionId, TaskId, template::Kind};
 use tasker_store::Held;
 use uuid::Uuid;
 
@@ -19,18 +19,15 @@ pub struct Kept {
 }
 
 impl Roster {
-    /// Reserves a place for a fresh step, unless one that goes before it waits for such a place.
+    /// Reserves a place for a fresh step, at a worker for which none waits that goes before it.
     pub fn reserve_fresh(&self, namespace: &str, callable: &str, rank: Rank) -> Option<Seat> {
         let mut inner = self.lock();
-        if inner.waits_before(self.ageing, namespace, callable, rank) {
-            None
-        } else {
-            inner.reserve(namespace, callable)
-        }
+        let place = inner.place_for(self.ageing, namespace, callable, rank)?;
+        inner.reserve_at(place)
     }
 
-    /// Keeps places for the steps that a result may unlock, but for those in `wanted`, and unless steps
-    /// that go before them wait for such places. The result's own place, free once it is answered, is for a
+    /// Keeps places for the steps that a result may unlock, but for those in `wanted`, at workers for which
+    /// none waits that goes before them. The result's own place, free once it is answered, is for a
     /// step that waits for this result alone; whether others are unlocked is not known.
     pub fn reserve_next(
         &self,
@@ -56,15 +53,17 @@ impl Roster {
                 continue;
             }
             // What has limits is judged by them before it begins.
-            if !next.limits.is_empty()
-                || wanted.contains(&(held.task_id, *ordinal))
-                || inner.waits_before(self.ageing, namespace, callable, rank)
-            {
+            if !next.limits.is_empty() || wanted.contains(&(held.task_id, *ordinal)) {
                 continue;
             }
-            let alone = next.dependencies.len() == 1;
-            let freed = (alone.then(|| inner.pass_on(session, own, namespace, callable))).flatten();
-            let seat = freed.or_else(|| inner.reserve(namespace, callable));
+            let awaited = inner.awaited_before(self.ageing, rank);
+            let passed_on = next.dependencies.len() == 1 && !is_among(&awaited, session);
+            let freed =
+                if passed_on { inner.pass_on(session, own, namespace, callable) } else { None };
+            let seat = freed.or_else(|| {
+                let place = inner.place_for(self.ageing, namespace, callable, rank)?;
+                inner.reserve_at(place)
+            });
             if let Some(seat) = seat {
                 wanted.insert((held.task_id, *ordinal));
                 let freed_by = freed.map(|_| own);
@@ -113,8 +112,37 @@ impl Inner {
 
     /// The worker with the most room gets it.
     fn reserve(&mut self, namespace: &str, callable: &str) -> Option<Seat> {
-        let able = self.able.get(namespace)?.get(callable)?;
-        let roomiest = *able.iter().max_by_key(|session| self.members[session].free())?;
-        if self.members[&roomiest].free() == 0 { None } else { self.reserve_at(roomiest) }
+        let roomiest = self.roomiest(namespace, callable, |_| true)?;
+        self.reserve_at(roomiest)
     }
+
+    /// Where a step of this rank may begin: a place belongs to its worker, so to whatever goes first of all
+    /// that the worker can run, of whichever handler and namespace.
+    fn place_for(
+        &self,
+        ageing: Ageing,
+        namespace: &str,
+        callable: &str,
+        rank: Rank,
+    ) -> Option<SessionId> {
+        let awaited = self.awaited_before(ageing, rank);
+        self.roomiest(namespace, callable, |worker| !is_among(&awaited, worker))
+    }
+
+    /// Of the workers that can run it, have room and are suitable: the one with the most.
+    fn roomiest(
+        &self,
+        namespace: &str,
+        callable: &str,
+        suitable: impl Fn(SessionId) -> bool,
+    ) -> Option<SessionId> {
+        let able = self.able.get(namespace)?.get(callable)?;
+        let room = |worker: &SessionId| self.members[worker].free();
+        let with_room = able.iter().filter(|worker| room(worker) > 0 && suitable(**worker));
+        with_room.max_by_key(|worker| room(worker)).copied()
+    }
+}
+
+fn is_among(workers: &[&[SessionId]], worker: SessionId) -> bool {
+    workers.iter().any(|workers| workers.contains(&worker))
 }

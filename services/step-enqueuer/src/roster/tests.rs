@@ -22,6 +22,7 @@ fn member(session: SessionId, handlers: &[&str], credit: usize) -> (Member, Inbo
         reserved: 0,
         passed_on: 0,
         holding: HashMap::new(),
+        named: HashMap::new(),
         acknowledges: true,
         out,
     };
@@ -100,8 +101,6 @@ fn a_fresh_step_does_not_pass_those_that_wait() {
     let (roster, seat, _inbox) = roster(1);
     roster.wait_for("n", [("a".to_owned(), Rank::FIRST)]);
     assert_eq!(roster.reserve_fresh("n", "a", any()), None);
-    assert_eq!(roster.reserve_fresh("n", "b", any()), Some(seat));
-    roster.unreserve(seat);
     let claimable = roster.claimable();
     assert_eq!(claimable.len(), 1);
     assert_eq!((claimable[0].callables[0].0.as_str(), claimable[0].credit), ("a", 1));
@@ -112,6 +111,74 @@ fn a_fresh_step_does_not_pass_those_that_wait() {
     assert_eq!(roster.reserve_fresh("n", "a", any()), None);
     look(&roster);
     assert_eq!(roster.reserve_fresh("n", "a", any()), Some(seat));
+}
+
+#[test]
+fn a_fresh_step_does_not_pass_those_that_wait_for_another_handler_of_the_same_worker() {
+    let (roster, seat, _inbox) = roster(1);
+    let urgent = Rank::of(100, TaskId::new());
+    roster.wait_for("n", [("a".to_owned(), urgent)]);
+    assert_eq!(roster.reserve_fresh("n", "b", any()), None);
+    assert_eq!(roster.reserve_fresh("n", "b", Rank::of(101, TaskId::new())), Some(seat));
+    roster.unreserve(seat);
+    // One that can only run the other has no place for those that wait.
+    let only_b = SessionId::new();
+    let (member, _other) = member(only_b, &["b"], 1);
+    roster.join(only_b, member);
+    roster.looked("n", &roster.claimable()[0].callables, &[("a".to_owned(), urgent)].into());
+    assert_eq!(roster.reserve_fresh("n", "b", any()).map(|seat| seat.place), Some(only_b));
+}
+
+#[test]
+fn a_fresh_step_does_not_pass_those_that_wait_in_another_namespace_of_the_same_worker() {
+    let (roster, session) = (Roster::default(), SessionId::new());
+    let (mut member, _inbox) = member(session, &["a", "b"], 1);
+    member.namespaces.push("other".to_owned());
+    roster.join(session, member);
+    look(&roster);
+    roster.wait_for("other", [("a".to_owned(), Rank::of(1, TaskId::new()))]);
+    assert_eq!(roster.reserve_fresh("n", "b", any()), None);
+    look(&roster);
+    assert!(roster.reserve_fresh("n", "b", any()).is_some());
+}
+
+#[test]
+fn the_place_that_a_result_frees_is_not_kept_from_one_that_waits_for_another_handler() {
+    let (roster, seat, _inbox) = roster(1);
+    let task = task_at_hand();
+    let step = holding_of(&task, TaskId::new());
+    roster.reserve("n", "a");
+    roster.hold(vec![(seat, step.clone())]);
+    let kept = |handler: &str, priority| {
+        look(&roster);
+        roster.wait_for("n", [(handler.to_owned(), Rank::of(priority, TaskId::new()))]);
+        let kept = roster.reserve_next(seat.session, &step.held, &mut HashSet::new());
+        roster.keep(seat.session, step.held.delivery_id);
+        kept.iter().for_each(|kept| roster.unreserve(kept.seat));
+        // Looked at by who claims, as soon as there is room.
+        roster.lock().waiting.clear();
+        kept.len()
+    };
+    // Of the two that the result unlocks, one gets the place, unless either handler is awaited before.
+    assert_eq!(kept("a", -1), 1);
+    assert_eq!(kept("a", 1), 0);
+    assert_eq!(kept("b", 1), 0);
+}
+
+#[test]
+fn an_aged_step_of_another_handler_is_not_passed() {
+    let roster = Roster::new(Ageing(Duration::from_nanos(1)));
+    let session = SessionId::new();
+    let (member, _inbox) = member(session, &["a", "b"], 1);
+    roster.join(session, member);
+    look(&roster);
+    roster.wait_for("n", [("a".to_owned(), Rank::of(-100, TaskId::new()))]);
+    let urgent = Rank::of(100, TaskId::new());
+    let refused = (0..10_000).any(|_| {
+        let seat = roster.reserve_fresh("n", "b", urgent);
+        seat.inspect(|seat| roster.unreserve(*seat)).is_none()
+    });
+    assert!(refused, "an aged step was passed");
 }
 
 #[test]

@@ -118,20 +118,32 @@ impl Roster {
                 (None, false) => {}
             }
         }
+        if waiting.is_empty() {
+            inner.waiting.remove(namespace);
+        }
     }
 }
 
 impl Inner {
-    /// Whether a step that goes before this rank may wait for a place.
-    pub(super) fn waits_before(
-        &self,
-        ageing: Ageing,
-        namespace: &str,
-        callable: &str,
-        rank: Rank,
-    ) -> bool {
-        let first = self.waiting.get(namespace).and_then(|waiting| waiting.get(callable));
-        first.is_some_and(|note| ageing.rank(note.first, note.at.elapsed()) < rank)
+    /// For each step that goes before this rank and may wait: the workers that may get it, and so have no
+    /// place for one of this rank. Nothing, at no cost, where nothing waits.
+    pub(super) fn awaited_before(&self, ageing: Ageing, rank: Rank) -> Vec<&[SessionId]> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let goes_before = |note: &Note| {
+            let waited = now.saturating_duration_since(note.at);
+            ageing.rank(note.first, waited) < rank
+        };
+        let mut awaited = Vec::new();
+        for (namespace, waiting) in &self.waiting {
+            let Some(able) = self.able.get(namespace) else { continue };
+            let before = waiting.iter().filter(|(_, note)| goes_before(note));
+            awaited
+                .extend(before.filter_map(|(callable, _)| able.get(callable)).map(Vec::as_slice));
+        }
+        awaited
     }
 
     pub(super) fn note(&mut self, namespace: &str, callable: &str, rank: Rank) {
