@@ -1,14 +1,16 @@
 //! What the database does with the mesh's own statements when nothing else is there: no service, no
 //! RPC, no worker.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail, ensure};
 use tasker_domain::{TaskId, Template, identity};
 use tasker_integration_tests::example;
 use tasker_store::{
-    Completion, Held, NewTask, Options, Payload, Place, ReadyStep, Registered, Said,
-    Started, Store, ToEnqueue, Verdict,
+    Completion, NewTask, Options, Payload, Place, Registered, Said, Started, Store, Verdict,
 };
 use uuid::Uuid;
 
@@ -24,8 +26,8 @@ const ACTOR: &str = "bench";
 /// How long an attempt may take, in ms.
 const TIMEOUT_MS: i64 = 30_000;
 
-/// Creates linear tasks by 100, leases their first steps, and completes each 100 steps in the statement that
-/// leases the next or ends their tasks, in two lanes. Before that one by one, in a single lane: what
+/// Creates linear tasks by 100 in the statement that leases their first steps, and completes each 100 steps in
+/// the one that leases the next or ends their tasks, in two lanes. Before that one by one, in a single lane: what
 /// each statement of a lone task takes from the caller's point of view, if nothing else happens.
 pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<()> {
     let store = Store::connect(&Options {
@@ -60,18 +62,14 @@ pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<(
 struct Spent {
     steps: usize,
     create: (Duration, usize),
-    enqueue: (Duration, usize),
     complete: (Duration, usize),
 }
 
 impl Spent {
     fn add(&mut self, other: &Self) {
         self.steps += other.steps;
-        for (sum, part) in [
-            (&mut self.create, other.create),
-            (&mut self.enqueue, other.enqueue),
-            (&mut self.complete, other.complete),
-        ] {
+        for (sum, part) in [(&mut self.create, other.create), (&mut self.complete, other.complete)]
+        {
             sum.0 += part.0;
             sum.1 += part.1;
         }
@@ -79,9 +77,7 @@ impl Spent {
 
     /// Adds how long each statement took, which had so many items.
     fn report(&self, batch: usize, report: &mut Report) {
-        for (verb, (time, items)) in
-            [("create", self.create), ("enqueue", self.enqueue), ("complete", self.complete)]
-        {
+        for (verb, (time, items)) in [("create", self.create), ("complete", self.complete)] {
             let ms = 1e3 * time.as_secs_f64() / (items as f64 / batch as f64);
             report.add(&format!("database_alone_{verb}_ms_by_{batch}"), ms);
         }
@@ -94,10 +90,10 @@ async fn lane(store: Store, template_id: Uuid, batch: usize, time: Duration) -> 
     let mut spent = Spent::default();
     while begun.elapsed() < time {
         let tasks: Vec<NewTask> = (0..batch).map(|_| new_task(template_id)).collect();
-        let ready = timed(&mut spent.create, batch, store.create_tasks(&tasks, ACTOR)).await?.ready;
-        let items = leased(ready, session);
-        let enqueued = timed(&mut spent.enqueue, batch, store.enqueue_steps(&items, ACTOR)).await?;
-        let mut started = enqueued.started;
+        let places: HashMap<Uuid, Vec<Place>> =
+            tasks.iter().map(|task| (task.task_id.0, vec![place(0, session)])).collect();
+        let create = store.create_tasks_in_places(&tasks, &places, ACTOR);
+        let mut started = timed(&mut spent.create, batch, create).await?.started;
         while !started.is_empty() {
             ensure!(started.len() == batch, "not all steps have been leased");
             let results = completed(started, session);
@@ -149,27 +145,9 @@ fn new_task(template_id: Uuid) -> NewTask {
     }
 }
 
-fn leased(ready: Vec<ReadyStep>, session: Uuid) -> Vec<ToEnqueue> {
-    let lease = |ready| ToEnqueue {
-        ready,
-        to: Some((Uuid::now_v7(), session, TIMEOUT_MS)),
-        traceparent: String::new(),
-        queue: "arithmetic".to_owned(),
-        callable: "square".to_owned(),
-        held_to: None,
-    };
-    ready.into_iter().map(lease).collect()
-}
-
 /// Results that bring a place for the next step, as a worker with room does: it begins there in the same
 /// statement.
 fn completed(started: Vec<Started>, session_id: Uuid) -> Vec<Completion> {
-    let next = |held: Held| Place {
-        ordinal: held.ordinal + 1,
-        delivery_id: Uuid::now_v7(),
-        session_id,
-        timeout_ms: TIMEOUT_MS,
-    };
     let complete = |step: Started| Completion {
         message_id: None,
         held: step.held,
@@ -177,9 +155,13 @@ fn completed(started: Vec<Started>, session_id: Uuid) -> Vec<Completion> {
         said: Said::Nothing,
         worker_id: ACTOR.to_owned(),
         traceparent: String::new(),
-        places: vec![next(step.held)],
+        places: vec![place(step.held.ordinal + 1, session_id)],
     };
     started.into_iter().map(complete).collect()
+}
+
+fn place(ordinal: i32, session_id: Uuid) -> Place {
+    Place { ordinal, delivery_id: Uuid::now_v7(), session_id, timeout_ms: TIMEOUT_MS }
 }
 
 fn json(data: &'static [u8]) -> Payload {

@@ -89,7 +89,9 @@ impl Rig {
             _folder: folder,
         };
         // Plans, caches and connections are made before anything is measured.
-        latency::sequential(&mut rig, "linear", 50, By::Wait).await.context("the warm-up failed")?;
+        latency::sequential(&mut rig, "linear", 50, By::Wait)
+            .await
+            .context("the warm-up failed")?;
         Ok(rig)
     }
 

@@ -27,7 +27,8 @@ impl Traces {
         for span in spans {
             traces.entry(span.trace_id.clone()).or_default().push(span);
         }
-        let count = |spans: &[ReceivedSpan], name| spans.iter().filter(|it| it.name == name).count();
+        let count =
+            |spans: &[ReceivedSpan], name| spans.iter().filter(|it| it.name == name).count();
         traces.retain(|_, spans| {
             count(spans, "task.create") == 1 && count(spans, "step.complete") == STEPS
         });

@@ -150,10 +150,12 @@ async fn batches(server: &Server, batches: usize, way: Way) {
     };
     for _ in 0..batches {
         let tasks: Vec<_> = (0..BATCH).map(|_| new_task(template.template_id.0)).collect();
-        let mut ready = store.create_tasks(&tasks, "task-request").await.unwrap().ready;
-        let mut started = Vec::new();
+        let kept = |task: &tasker_store::NewTask| (task.task_id.0, place(0, way));
+        let places = tasks.iter().map(kept).collect();
+        let born = store.create_tasks_in_places(&tasks, &places, "task-request").await.unwrap();
+        let (mut ready, mut started) = (born.ready, born.started);
         for _ in 0..STEPS {
-            started.extend(started_of(&store, ready, way).await);
+            started.extend(started_of(&store, ready).await);
             assert_eq!(started.len(), BATCH);
             let results: Vec<_> = started.iter().map(|step| completion(step, way)).collect();
             let judged = store.complete_steps(&results, "result-processor").await.unwrap();
@@ -165,27 +167,21 @@ async fn batches(server: &Server, batches: usize, way: Way) {
     store.close().await;
 }
 
-/// Has ready steps begin.
-async fn started_of(store: &Store, ready: Vec<ReadyStep>, way: Way) -> Vec<Started> {
+/// Has ready steps begin, by the queue.
+async fn started_of(store: &Store, ready: Vec<ReadyStep>) -> Vec<Started> {
     if ready.is_empty() {
         return Vec::new();
     }
     let place = |ready| ToEnqueue {
         ready,
-        to: match way {
-            Way::Placed => Some((Uuid::now_v7(), SESSION, TIMEOUT_MS)),
-            Way::Queued => None,
-        },
+        to: None,
         traceparent: String::new(),
         queue: "arithmetic".to_owned(),
         callable: "square".to_owned(),
         held_to: None,
     };
     let items: Vec<_> = ready.into_iter().map(place).collect();
-    let enqueued = store.enqueue_steps(&items, "step-enqueuer").await.unwrap();
-    if let Way::Placed = way {
-        return enqueued.started;
-    }
+    store.enqueue_steps(&items, "step-enqueuer").await.unwrap();
     let handlers = ["square".to_owned()];
     let looked = store.waiting_steps("arithmetic", &handlers, BATCH as i64).await.unwrap();
     let waiting = looked.steps;
@@ -201,14 +197,6 @@ async fn started_of(store: &Store, ready: Vec<ReadyStep>, way: Way) -> Vec<Start
 
 /// A step's result, with a place for the next step.
 fn completion(step: &Started, way: Way) -> Completion {
-    let next = step.held.ordinal + 1;
-    let place = Place {
-        ordinal: next,
-        delivery_id: Uuid::now_v7(),
-        session_id: SESSION,
-        timeout_ms: TIMEOUT_MS,
-    };
-    let is_kept = matches!(way, Way::Placed) && (next as usize) < STEPS;
     Completion {
         message_id: None,
         held: step.held,
@@ -216,8 +204,20 @@ fn completion(step: &Started, way: Way) -> Completion {
         said: Said::Nothing,
         worker_id: "worker".to_owned(),
         traceparent: String::new(),
-        places: is_kept.then_some(place).into_iter().collect(),
+        places: place(step.held.ordinal + 1, way),
     }
+}
+
+/// Where a step may begin at once.
+fn place(ordinal: i32, way: Way) -> Vec<Place> {
+    let is_kept = matches!(way, Way::Placed) && (ordinal as usize) < STEPS;
+    let place = || Place {
+        ordinal,
+        delivery_id: Uuid::now_v7(),
+        session_id: SESSION,
+        timeout_ms: TIMEOUT_MS,
+    };
+    is_kept.then(place).into_iter().collect()
 }
 
 fn new_task(template_id: Uuid) -> tasker_store::NewTask {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use tasker_client::{Client, NewTask, v1::ResultVerdict};
 use tasker_integration_tests::{Mesh, Session, success, until};
 
@@ -12,6 +13,7 @@ const YAML: &str = "{namespace: dispatch, name: chain, version: 1.0.0, steps: [
     {name: third, handler: {callable: any}, dependencies: [second]}]}";
 
 in_both_shapes![
+    the_first_step_of_a_task_begins_in_the_commit_that_gives_birth_to_it,
     the_place_that_a_result_frees_goes_to_the_step_that_it_unlocks,
     larger_priorities_go_first_then_older_tasks_whoever_has_begun,
     a_worker_that_drains_gets_no_next_step,
@@ -48,6 +50,28 @@ async fn until_waiting(mesh: &Mesh, steps: i64) {
     let count = "SELECT count(*) FROM pgmq.q_worker_dispatch_queue";
     until("the steps wait", PATIENCE, async || (ledger.number(count).await == steps).then_some(()))
         .await;
+}
+
+async fn the_first_step_of_a_task_begins_in_the_commit_that_gives_birth_to_it(mesh: &Mesh) {
+    let client = mesh.client();
+    register(&client).await;
+    let mut session = session(mesh).await;
+    // While the mesh starts, or a machine is slow to answer, a task may be born without places.
+    until("a step begins so", PATIENCE, async || {
+        let task = submit(&client, 0).await;
+        for step in ["first", "second", "third"] {
+            assert_eq!(run(&mut session).await, (task.clone(), step.to_owned()));
+        }
+        let history = client.list_transitions(&task, "first").try_collect::<Vec<_>>();
+        let begun = history.await.unwrap().swap_remove(0);
+        assert_eq!(begun.events[0], "Enqueue");
+        (begun.events.len() == 2 && begun.actor.starts_with("task-request")).then_some(())
+    })
+    .await;
+    session.drain().await;
+    let ledger = mesh.ledger().await;
+    ledger.histories_hold().await;
+    ledger.nothing_is_left().await;
 }
 
 async fn the_place_that_a_result_frees_goes_to_the_step_that_it_unlocks(mesh: &Mesh) {

@@ -17,10 +17,24 @@ pub fn ready_step(step: ReadyStep) -> v1::ReadyStep {
         priority: step.priority.into(),
         declared: step.declared,
         traceparent: step.traceparent,
-        content: step.content.map(|Content { context, correlation_id, .. }| v1::DeliveryContent {
-            context: Some(payload(context)),
-            correlation_id,
-        }),
+        content: step.content.map(content),
+    }
+}
+
+/// What all deliveries of a task carry, for the wire.
+#[must_use]
+pub fn content(content: Content) -> v1::DeliveryContent {
+    let Content { context, correlation_id, .. } = content;
+    v1::DeliveryContent { context: Some(payload(context)), correlation_id }
+}
+
+/// What all deliveries of a task carry, from the wire.
+#[must_use]
+pub fn from_content(content: v1::DeliveryContent) -> Content {
+    Content {
+        context: from_payload(content.context.unwrap_or_default()),
+        correlation_id: content.correlation_id,
+        ..Content::default()
     }
 }
 
@@ -55,11 +69,7 @@ pub fn from_ready_step(step: v1::ReadyStep) -> Result<ReadyStep, Invalid> {
             .map_err(|_| Invalid::field("priority", "out of range"))?,
         declared: step.declared,
         traceparent: step.traceparent,
-        content: step.content.map(|content| Content {
-            context: from_payload(content.context.unwrap_or_default()),
-            correlation_id: content.correlation_id,
-            ..Content::default()
-        }),
+        content: step.content.map(from_content),
     })
 }
 

@@ -2,14 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, it is how a promise fails")]
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::PgPool;
-use tasker_domain::{TaskId, Template, TemplateId, identity};
+use tasker_domain::{SessionId, TaskId, Template, TemplateId, identity};
 use tasker_store::{
-    NewTask, Options, Payload, Registered, Store, StoreError, TemplateName, Unborn,
+    ByHand, NewTask, Options, Payload, Place, Registered, Store, StoreError, TemplateName, Unborn,
 };
 use tasker_testing::TestDatabase;
+use uuid::Uuid;
 
 const ACTOR: &str = "births";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -125,6 +126,48 @@ async fn create(store: &Store, task: &NewTask) -> Option<Unborn> {
         }
         _ => panic!("{:?}", born.unborn),
     }
+}
+
+/// A place for the first step of a task.
+fn place(session: SessionId) -> Place {
+    let (delivery_id, session_id) = (Uuid::now_v7(), session.0);
+    Place { ordinal: 0, delivery_id, session_id, timeout_ms: 60_000 }
+}
+
+#[tokio::test]
+async fn a_first_step_begins_in_the_place_kept_for_it_unless_its_template_is_paused() {
+    let bench = Bench::new().await;
+    let template = register(&bench.here, "1.0.0").await;
+    let session = SessionId::new();
+    bench.here.open_session(session, "worker", &[], &[], Duration::from_secs(60)).await.unwrap();
+    let [begins, waits] = [a_task(template), a_task(template)];
+    let kept = place(session);
+    let places = HashMap::from([(begins.task_id.0, vec![kept])]);
+    let born = bench.here.create_tasks_in_places([&begins, &waits], &places, ACTOR).await.unwrap();
+    let [started] = &born.started[..] else { panic!("{:?}", born.started) };
+    assert_eq!((started.held.task_id, started.held.ordinal), (begins.task_id.0, 0));
+    assert_eq!((started.held.delivery_id, started.attempt), (kept.delivery_id, 1));
+    assert_eq!((started.name.as_str(), started.max_attempts), ("first", 3));
+    let ready: Vec<_> = born.ready.iter().map(|step| step.task_id).collect();
+    assert_eq!(ready, [waits.task_id.0]);
+    let leased = "SELECT count(*) FROM leases JOIN steps USING (task_id, ordinal, delivery_id)
+        JOIN tasks USING (task_id)
+        WHERE steps.state = 'in_progress' AND attempt = 1 AND tasks.state = 'steps_in_process'
+          AND (ready, in_flight, total) = (0, 1, 2)";
+    assert_eq!(bench.number(leased).await, 1);
+    // The task's own beginning is told before its step's.
+    let in_order = "SELECT count(*) FROM task_transitions AS task JOIN step_transitions AS step USING (task_id)
+        WHERE task.transition_id < step.transition_id
+          AND task.events = '{Start,ReadyStepsFound,StepsEnqueued}' AND step.events = '{Enqueue,Start}'";
+    assert_eq!(bench.number(in_order).await, 1);
+
+    let operator = ByHand { operator: "operator:ana".to_owned(), reason: String::new() };
+    assert!(bench.there.pause_template(&named(""), &operator).await.unwrap());
+    let paused = a_task(template);
+    let places = HashMap::from([(paused.task_id.0, vec![place(session)])]);
+    let born = bench.here.create_tasks_in_places([&paused], &places, ACTOR).await.unwrap();
+    assert!(born.started.is_empty(), "{:?}", born.started);
+    assert_eq!(born.ready.len(), 1);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod delays;
 mod deliver;
 mod enqueue_steps;
 mod enqueuer_service;
+mod first;
 mod forward;
 mod hello;
 mod leases;
@@ -160,13 +161,13 @@ impl StepEnqueuer {
         let reports =
             Reports { deliveries: deliveries.clone(), results, yields, max_checkpoint_bytes };
         let progress = Progresses { saving, max_checkpoint_bytes };
+        let ready = ReadySteps { steps, wake, deliveries: deliveries.clone() };
         let sessions = Sessions { deliveries, reports, progress, liveness, leases, drain };
         let routes = Routes::new(
             WorkerServiceServer::new(sessions).max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
         .add_service(
-            StepEnqueuerServiceServer::new(ReadySteps { steps, wake })
-                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            StepEnqueuerServiceServer::new(ready).max_decoding_message_size(MAX_MESSAGE_BYTES),
         );
         Ok(Service { listen: config.section.listen, routes })
     }

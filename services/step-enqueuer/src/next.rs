@@ -81,15 +81,27 @@ impl Next {
         Self { deliveries: deliveries.clone(), matches: Vec::new(), started: Vec::new() }
     }
 
+    /// Adds a place that is kept.
+    pub fn keep(&mut self, place: Match) {
+        self.matches.push(place);
+    }
+
     /// The places, for result-processor.
     pub fn places(&self) -> Vec<mesh::Place> {
-        let place = |found: &Match| mesh::Place {
-            ordinal: found.held.ordinal,
-            delivery_id: found.held.delivery_id.to_string(),
-            session_id: found.seat.session.to_string(),
-            timeout: Some(time::duration(found.timeout())),
-        };
-        self.matches.iter().map(place).collect()
+        self.places_with_tasks().map(|(_, place)| place).collect()
+    }
+
+    /// The places, each with its task.
+    pub fn places_with_tasks(&self) -> impl Iterator<Item = (Uuid, mesh::Place)> {
+        self.matches.iter().map(|found| {
+            let place = mesh::Place {
+                ordinal: found.held.ordinal,
+                delivery_id: found.held.delivery_id.to_string(),
+                session_id: found.seat.session.to_string(),
+                timeout: Some(time::duration(found.timeout())),
+            };
+            (found.held.task_id, place)
+        })
     }
 
     /// Notes the steps that have begun in these places. `started` are all, by their deliveries.

@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use tasker_domain::{TaskId, identity};
 use tasker_stack::gather::Stage;
 use tasker_stage::{Database, Hints};
-use tasker_store::{Born, Content, Finalization, NewTask, ReadyStep, StoreError, Unborn};
+use tasker_store::{Born, Content, Finalization, NewTask, Place, ReadyStep, StoreError, Unborn};
+use uuid::Uuid;
+
+use crate::first_steps::FirstSteps;
 
 /// How often a batch is tried while other replicas bring the same tasks.
 const LOOKS: u32 = 3;
@@ -38,6 +41,7 @@ pub struct CreateTasks {
     /// Who is named in the history.
     pub actor: String,
     pub step_enqueuer: Hints<ReadyStep>,
+    pub first_steps: FirstSteps,
     pub finalizer: Hints<Finalization>,
 }
 
@@ -59,7 +63,10 @@ impl Stage for CreateTasks {
 
     async fn apply(&self, tasks: &[NewTask]) -> Result<Vec<Outcome>, StoreError> {
         let first = firsts(tasks);
-        let born = self.create(&first).await.inspect_err(|error| self.database.noticed(error))?;
+        let kept = self.first_steps.keep(&first).await;
+        let born = self.create(&first, &kept.places).await;
+        let born = born.inspect_err(|error| self.database.noticed(error))?;
+        kept.begin(born.started, &first);
         self.step_enqueuer.tell(with_contents(born.ready, &first));
         self.finalizer.tell(born.finalizations);
         Ok(outcomes(tasks, &first, &born.unborn.into_iter().collect()))
@@ -71,11 +78,16 @@ impl Stage for CreateTasks {
 }
 
 impl CreateTasks {
-    async fn create(&self, tasks: &[&NewTask]) -> Result<Born, StoreError> {
-        let mut looks = LOOKS;
+    async fn create(
+        &self,
+        tasks: &[&NewTask],
+        places: &HashMap<Uuid, Vec<Place>>,
+    ) -> Result<Born, StoreError> {
+        let (store, mut looks) = (&self.database.store, LOOKS);
         loop {
             looks -= 1;
-            match self.database.store.create_tasks(tasks.iter().copied(), &self.actor).await {
+            let tasks = tasks.iter().copied();
+            match store.create_tasks_in_places(tasks, places, &self.actor).await {
                 // Another replica was first, and has committed: the next look finds its task.
                 Err(StoreError::Conflict { .. }) if looks > 0 => {}
                 done => return done,
@@ -92,16 +104,19 @@ const CARRIED_CONTEXT: usize = 2 << 10;
 fn with_contents(mut ready: Vec<ReadyStep>, tasks: &[&NewTask]) -> Vec<ReadyStep> {
     let tasks: HashMap<_, &NewTask> = tasks.iter().map(|task| (task.task_id, *task)).collect();
     for step in &mut ready {
-        let Some(task) = tasks.get(&TaskId(step.task_id)) else { continue };
-        if task.context.data.len() <= CARRIED_CONTEXT && task.context.metadata.is_empty() {
-            step.content = Some(Content {
-                context: task.context.clone(),
-                correlation_id: task.correlation_id.clone(),
-                ..Content::default()
-            });
-        }
+        step.content = tasks.get(&TaskId(step.task_id)).and_then(|task| small_content(task));
     }
     ready
+}
+
+/// What the deliveries of a task carry, where that is small.
+pub fn small_content(task: &NewTask) -> Option<Content> {
+    let is_small = task.context.data.len() <= CARRIED_CONTEXT && task.context.metadata.is_empty();
+    is_small.then(|| Content {
+        context: task.context.clone(),
+        correlation_id: task.correlation_id.clone(),
+        ..Content::default()
+    })
 }
 
 /// The tasks that share no key with one before them. The others are answered from what becomes of these.

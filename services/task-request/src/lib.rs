@@ -7,6 +7,7 @@
 mod backlog;
 mod config;
 mod create_tasks;
+mod first_steps;
 mod history;
 mod listen;
 mod pauses;
@@ -20,7 +21,10 @@ pub use config::{Config, Section};
 
 use tasker_api::{
     MAX_MESSAGE_BYTES,
-    mesh::v1::finalizer_service_client::FinalizerServiceClient,
+    mesh::v1::{
+        finalizer_service_client::FinalizerServiceClient,
+        step_enqueuer_service_client::StepEnqueuerServiceClient,
+    },
     v1::{task_service_server::TaskServiceServer, template_service_server::TemplateServiceServer},
 };
 use tasker_runtime::{Context, Service, mesh};
@@ -29,8 +33,8 @@ use tasker_stage::{Announcer, Database};
 use tonic::service::Routes;
 
 use crate::{
-    backlog::Backlog, create_tasks::CreateTasks, pauses::Pauses, requests::Requests,
-    reruns::Reruns, task_service::Tasks, template_service::Templates,
+    backlog::Backlog, create_tasks::CreateTasks, first_steps::FirstSteps, pauses::Pauses,
+    requests::Requests, reruns::Reruns, task_service::Tasks, template_service::Templates,
 };
 
 /// The service.
@@ -50,10 +54,16 @@ impl TaskRequest {
             step_enqueuer: step_enqueuer.clone(),
             announcer: Announcer::new(database.store.clone()),
         };
+        let first_steps =
+            mesh::channel("step-enqueuer", &config.mesh.step_enqueuer, &context.drain)?;
+        let first_steps = config.mesh.makes_calls().then(|| {
+            StepEnqueuerServiceClient::new(first_steps).max_decoding_message_size(MAX_MESSAGE_BYTES)
+        });
         let verb = CreateTasks {
             database: database.clone(),
             actor: context.instance.clone(),
             step_enqueuer: step_enqueuer.clone(),
+            first_steps: FirstSteps::new(first_steps),
             finalizer: tasker_stage::finalizer(&config.mesh, &context.drain)?,
         };
         let births = Gather::spawn(verb, config.bounds);

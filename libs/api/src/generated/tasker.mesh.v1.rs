@@ -782,363 +782,6 @@ pub mod finalizer_service_server {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct EnqueueReadyStepsRequest {
-    #[prost(message, repeated, tag = "1")]
-    pub steps: ::prost::alloc::vec::Vec<ReadyStep>,
-}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct EnqueueReadyStepsResponse {}
-/// A step whose dependencies are all satisfied. The same fields but the last, as JSON, are the queue's message.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ReadyStep {
-    /// Of the message.
-    #[prost(int64, tag = "1")]
-    pub message_id: i64,
-    #[prost(string, tag = "2")]
-    pub task_id: ::prost::alloc::string::String,
-    #[prost(int32, tag = "3")]
-    pub ordinal: i32,
-    #[prost(string, tag = "4")]
-    pub namespace: ::prost::alloc::string::String,
-    #[prost(string, tag = "5")]
-    pub template_id: ::prost::alloc::string::String,
-    #[prost(int32, tag = "6")]
-    pub priority: i32,
-    /// W3C `traceparent` of what made it ready. May be empty.
-    #[prost(string, tag = "7")]
-    pub traceparent: ::prost::alloc::string::String,
-    /// What its delivery carries, where that is known and small: not in the queue's message.
-    #[prost(message, optional, tag = "8")]
-    pub content: ::core::option::Option<DeliveryContent>,
-    /// Of the worker of a batch: the step of the template that it is a run of.
-    #[prost(int32, optional, tag = "9")]
-    pub declared: ::core::option::Option<i32>,
-}
-/// What all deliveries of a task carry.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct DeliveryContent {
-    #[prost(message, optional, tag = "1")]
-    pub context: ::core::option::Option<super::super::v1::Payload>,
-    #[prost(string, tag = "2")]
-    pub correlation_id: ::prost::alloc::string::String,
-}
-/// Generated client implementations.
-pub mod step_enqueuer_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    use tonic::codegen::http::Uri;
-    /// How other services hand ready steps to step-enqueuer.
-    #[derive(Debug, Clone)]
-    pub struct StepEnqueuerServiceClient<T> {
-        inner: tonic::client::Grpc<T>,
-    }
-    impl StepEnqueuerServiceClient<tonic::transport::Channel> {
-        /// Attempt to create a new client by connecting to a given endpoint.
-        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
-        where
-            D: TryInto<tonic::transport::Endpoint>,
-            D::Error: Into<StdError>,
-        {
-            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
-            Ok(Self::new(conn))
-        }
-    }
-    impl<T> StepEnqueuerServiceClient<T>
-    where
-        T: tonic::client::GrpcService<tonic::body::Body>,
-        T::Error: Into<StdError>,
-        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
-        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
-    {
-        pub fn new(inner: T) -> Self {
-            let inner = tonic::client::Grpc::new(inner);
-            Self { inner }
-        }
-        pub fn with_origin(inner: T, origin: Uri) -> Self {
-            let inner = tonic::client::Grpc::with_origin(inner, origin);
-            Self { inner }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> StepEnqueuerServiceClient<InterceptedService<T, F>>
-        where
-            F: tonic::service::Interceptor,
-            T::ResponseBody: Default,
-            T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
-        {
-            StepEnqueuerServiceClient::new(InterceptedService::new(inner, interceptor))
-        }
-        /// Compress requests with the given encoding.
-        ///
-        /// This requires the server to support it otherwise it might respond with an
-        /// error.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.send_compressed(encoding);
-            self
-        }
-        /// Enable decompressing responses.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.accept_compressed(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_decoding_message_size(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_encoding_message_size(limit);
-            self
-        }
-        /// Says which messages wait in `orchestration_ready_steps`. A hint: the queue is the promise.
-        ///
-        /// Answered once they are noted. RESOURCE_EXHAUSTED: too many wait; they will be read from the queue.
-        pub async fn enqueue_ready_steps(
-            &mut self,
-            request: impl tonic::IntoRequest<super::EnqueueReadyStepsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::EnqueueReadyStepsResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/tasker.mesh.v1.StepEnqueuerService/EnqueueReadySteps",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(
-                    GrpcMethod::new(
-                        "tasker.mesh.v1.StepEnqueuerService",
-                        "EnqueueReadySteps",
-                    ),
-                );
-            self.inner.unary(req, path, codec).await
-        }
-    }
-}
-/// Generated server implementations.
-pub mod step_enqueuer_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with StepEnqueuerServiceServer.
-    #[async_trait]
-    pub trait StepEnqueuerService: std::marker::Send + std::marker::Sync + 'static {
-        /// Says which messages wait in `orchestration_ready_steps`. A hint: the queue is the promise.
-        ///
-        /// Answered once they are noted. RESOURCE_EXHAUSTED: too many wait; they will be read from the queue.
-        async fn enqueue_ready_steps(
-            &self,
-            request: tonic::Request<super::EnqueueReadyStepsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::EnqueueReadyStepsResponse>,
-            tonic::Status,
-        >;
-    }
-    /// How other services hand ready steps to step-enqueuer.
-    #[derive(Debug)]
-    pub struct StepEnqueuerServiceServer<T> {
-        inner: Arc<T>,
-        accept_compression_encodings: EnabledCompressionEncodings,
-        send_compression_encodings: EnabledCompressionEncodings,
-        max_decoding_message_size: Option<usize>,
-        max_encoding_message_size: Option<usize>,
-    }
-    impl<T> StepEnqueuerServiceServer<T> {
-        pub fn new(inner: T) -> Self {
-            Self::from_arc(Arc::new(inner))
-        }
-        pub fn from_arc(inner: Arc<T>) -> Self {
-            Self {
-                inner,
-                accept_compression_encodings: Default::default(),
-                send_compression_encodings: Default::default(),
-                max_decoding_message_size: None,
-                max_encoding_message_size: None,
-            }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
-        where
-            F: tonic::service::Interceptor,
-        {
-            InterceptedService::new(Self::new(inner), interceptor)
-        }
-        /// Enable decompressing requests with the given encoding.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.accept_compression_encodings.enable(encoding);
-            self
-        }
-        /// Compress responses with the given encoding, if the client supports it.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.send_compression_encodings.enable(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.max_decoding_message_size = Some(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.max_encoding_message_size = Some(limit);
-            self
-        }
-    }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for StepEnqueuerServiceServer<T>
-    where
-        T: StepEnqueuerService,
-        B: Body + std::marker::Send + 'static,
-        B::Error: Into<StdError> + std::marker::Send + 'static,
-    {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, req: http::Request<B>) -> Self::Future {
-            match req.uri().path() {
-                "/tasker.mesh.v1.StepEnqueuerService/EnqueueReadySteps" => {
-                    #[allow(non_camel_case_types)]
-                    struct EnqueueReadyStepsSvc<T: StepEnqueuerService>(pub Arc<T>);
-                    impl<
-                        T: StepEnqueuerService,
-                    > tonic::server::UnaryService<super::EnqueueReadyStepsRequest>
-                    for EnqueueReadyStepsSvc<T> {
-                        type Response = super::EnqueueReadyStepsResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::EnqueueReadyStepsRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as StepEnqueuerService>::enqueue_ready_steps(
-                                        &inner,
-                                        request,
-                                    )
-                                    .await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = EnqueueReadyStepsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
-            }
-        }
-    }
-    impl<T> Clone for StepEnqueuerServiceServer<T> {
-        fn clone(&self) -> Self {
-            let inner = self.inner.clone();
-            Self {
-                inner,
-                accept_compression_encodings: self.accept_compression_encodings,
-                send_compression_encodings: self.send_compression_encodings,
-                max_decoding_message_size: self.max_decoding_message_size,
-                max_encoding_message_size: self.max_encoding_message_size,
-            }
-        }
-    }
-    /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "tasker.mesh.v1.StepEnqueuerService";
-    impl<T> tonic::server::NamedService for StepEnqueuerServiceServer<T> {
-        const NAME: &'static str = SERVICE_NAME;
-    }
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitStepResultsRequest {
     #[prost(message, repeated, tag = "1")]
     pub results: ::prost::alloc::vec::Vec<SubmittedResult>,
@@ -1614,6 +1257,525 @@ pub mod result_processor_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "tasker.mesh.v1.ResultProcessorService";
     impl<T> tonic::server::NamedService for ResultProcessorServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartFirstStepsRequest {
+    #[prost(oneof = "start_first_steps_request::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<start_first_steps_request::Message>,
+}
+/// Nested message and enum types in `StartFirstStepsRequest`.
+pub mod start_first_steps_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        /// The first message.
+        #[prost(message, tag = "1")]
+        Tasks(super::NewbornTasks),
+        /// The second, and the last.
+        #[prost(message, tag = "2")]
+        Started(super::StartedSteps),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NewbornTasks {
+    #[prost(message, repeated, tag = "1")]
+    pub tasks: ::prost::alloc::vec::Vec<NewbornTask>,
+}
+/// A task that is about to be born.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NewbornTask {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub template_id: ::prost::alloc::string::String,
+    #[prost(int32, tag = "3")]
+    pub priority: i32,
+    /// What its deliveries carry, where that is small.
+    #[prost(message, optional, tag = "4")]
+    pub content: ::core::option::Option<DeliveryContent>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartedSteps {
+    #[prost(message, repeated, tag = "1")]
+    pub steps: ::prost::alloc::vec::Vec<StartedStep>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartFirstStepsResponse {
+    /// Of the tasks for which there are any.
+    #[prost(message, repeated, tag = "1")]
+    pub places: ::prost::alloc::vec::Vec<KeptPlaces>,
+}
+/// Where first steps of a task may begin at once. At most one place for each step.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeptPlaces {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub places: ::prost::alloc::vec::Vec<Place>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EnqueueReadyStepsRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub steps: ::prost::alloc::vec::Vec<ReadyStep>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnqueueReadyStepsResponse {}
+/// A step whose dependencies are all satisfied. The same fields but the last, as JSON, are the queue's message.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReadyStep {
+    /// Of the message.
+    #[prost(int64, tag = "1")]
+    pub message_id: i64,
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(int32, tag = "3")]
+    pub ordinal: i32,
+    #[prost(string, tag = "4")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub template_id: ::prost::alloc::string::String,
+    #[prost(int32, tag = "6")]
+    pub priority: i32,
+    /// W3C `traceparent` of what made it ready. May be empty.
+    #[prost(string, tag = "7")]
+    pub traceparent: ::prost::alloc::string::String,
+    /// What its delivery carries, where that is known and small: not in the queue's message.
+    #[prost(message, optional, tag = "8")]
+    pub content: ::core::option::Option<DeliveryContent>,
+    /// Of the worker of a batch: the step of the template that it is a run of.
+    #[prost(int32, optional, tag = "9")]
+    pub declared: ::core::option::Option<i32>,
+}
+/// What all deliveries of a task carry.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeliveryContent {
+    #[prost(message, optional, tag = "1")]
+    pub context: ::core::option::Option<super::super::v1::Payload>,
+    #[prost(string, tag = "2")]
+    pub correlation_id: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+pub mod step_enqueuer_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// How other services hand ready steps to step-enqueuer.
+    #[derive(Debug, Clone)]
+    pub struct StepEnqueuerServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl StepEnqueuerServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> StepEnqueuerServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> StepEnqueuerServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            StepEnqueuerServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Says which messages wait in `orchestration_ready_steps`. A hint: the queue is the promise.
+        ///
+        /// Answered once they are noted. RESOURCE_EXHAUSTED: too many wait; they will be read from the queue.
+        pub async fn enqueue_ready_steps(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EnqueueReadyStepsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnqueueReadyStepsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.mesh.v1.StepEnqueuerService/EnqueueReadySteps",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tasker.mesh.v1.StepEnqueuerService",
+                        "EnqueueReadySteps",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Keeps places at workers for the first steps of tasks that are about to be born, and delivers those that
+        /// have begun there.
+        ///
+        /// The caller sends the tasks; the only answer says which places are kept. After the commit that gives birth
+        /// to the tasks, the caller says which steps have begun, and the stream ends when they are delivered. If the
+        /// caller ends it before, the places are given back, and what may have begun goes back to its queue.
+        pub async fn start_first_steps(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::StartFirstStepsRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::StartFirstStepsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.mesh.v1.StepEnqueuerService/StartFirstSteps",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tasker.mesh.v1.StepEnqueuerService",
+                        "StartFirstSteps",
+                    ),
+                );
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod step_enqueuer_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with StepEnqueuerServiceServer.
+    #[async_trait]
+    pub trait StepEnqueuerService: std::marker::Send + std::marker::Sync + 'static {
+        /// Says which messages wait in `orchestration_ready_steps`. A hint: the queue is the promise.
+        ///
+        /// Answered once they are noted. RESOURCE_EXHAUSTED: too many wait; they will be read from the queue.
+        async fn enqueue_ready_steps(
+            &self,
+            request: tonic::Request<super::EnqueueReadyStepsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnqueueReadyStepsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the StartFirstSteps method.
+        type StartFirstStepsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::StartFirstStepsResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Keeps places at workers for the first steps of tasks that are about to be born, and delivers those that
+        /// have begun there.
+        ///
+        /// The caller sends the tasks; the only answer says which places are kept. After the commit that gives birth
+        /// to the tasks, the caller says which steps have begun, and the stream ends when they are delivered. If the
+        /// caller ends it before, the places are given back, and what may have begun goes back to its queue.
+        async fn start_first_steps(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::StartFirstStepsRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<Self::StartFirstStepsStream>,
+            tonic::Status,
+        >;
+    }
+    /// How other services hand ready steps to step-enqueuer.
+    #[derive(Debug)]
+    pub struct StepEnqueuerServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> StepEnqueuerServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for StepEnqueuerServiceServer<T>
+    where
+        T: StepEnqueuerService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tasker.mesh.v1.StepEnqueuerService/EnqueueReadySteps" => {
+                    #[allow(non_camel_case_types)]
+                    struct EnqueueReadyStepsSvc<T: StepEnqueuerService>(pub Arc<T>);
+                    impl<
+                        T: StepEnqueuerService,
+                    > tonic::server::UnaryService<super::EnqueueReadyStepsRequest>
+                    for EnqueueReadyStepsSvc<T> {
+                        type Response = super::EnqueueReadyStepsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EnqueueReadyStepsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StepEnqueuerService>::enqueue_ready_steps(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EnqueueReadyStepsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.mesh.v1.StepEnqueuerService/StartFirstSteps" => {
+                    #[allow(non_camel_case_types)]
+                    struct StartFirstStepsSvc<T: StepEnqueuerService>(pub Arc<T>);
+                    impl<
+                        T: StepEnqueuerService,
+                    > tonic::server::StreamingService<super::StartFirstStepsRequest>
+                    for StartFirstStepsSvc<T> {
+                        type Response = super::StartFirstStepsResponse;
+                        type ResponseStream = T::StartFirstStepsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::StartFirstStepsRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as StepEnqueuerService>::start_first_steps(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StartFirstStepsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for StepEnqueuerServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tasker.mesh.v1.StepEnqueuerService";
+    impl<T> tonic::server::NamedService for StepEnqueuerServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -5,7 +5,7 @@ use tasker_domain::StepState;
 
 use crate::{
     action::{Action, Way},
-    database::{Hold, Lease, Message, Outcome},
+    database::{Database, Hold, Lease, Message, Outcome, Session},
     fault::{Fault, Intervention},
     flaw::Flaw,
     promises,
@@ -29,21 +29,11 @@ impl Model for LifeCycle {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World {
-            database: statements::create(&self.rules),
-            flushed: None,
-            sessions: vec![0; self.workers],
-            hands: [].into(),
-            echoes: [].into(),
-            uncounted: [].into(),
-            faults: self.faults,
-            interventions: self.interventions,
-            pauses: self.pauses,
-            yields: self.yields,
-            seen: [].into(),
-            lets_go: false,
-            messages_were_lost: false,
-        }]
+        let place = Session { worker: 0, nth: 0 };
+        // Steps that have a limit take no places.
+        let places = [None, Some(place).filter(|_| self.rules.limit.is_none())];
+        let births = places.map(|place| statements::create(&self.rules, place));
+        births.map(|database| self.born(database)).into()
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -78,6 +68,24 @@ impl Model for LifeCycle {
 }
 
 impl LifeCycle {
+    fn born(&self, database: Database) -> World {
+        World {
+            database,
+            flushed: None,
+            sessions: vec![0; self.workers],
+            hands: [].into(),
+            echoes: [].into(),
+            uncounted: [].into(),
+            faults: self.faults,
+            interventions: self.interventions,
+            pauses: self.pauses,
+            yields: self.yields,
+            seen: [].into(),
+            lets_go: false,
+            messages_were_lost: false,
+        }
+    }
+
     /// What happens by itself: nothing has gone wrong, and nobody steps in.
     pub(crate) fn progress(&self, world: &World, actions: &mut Vec<Action>) {
         let database = &world.database;

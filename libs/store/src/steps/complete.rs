@@ -148,7 +148,7 @@ pub(crate) async fn complete(
         items.iter().map(|item| item.payload.metadata_column()).collect();
     let workers: Vec<String> = items.iter().map(|item| item.worker_id.clone()).collect();
     let traces: Vec<String> = items.iter().map(|item| item.traceparent.clone()).collect();
-    let places: Vec<Option<Value>> = items.iter().map(places).collect();
+    let places: Vec<Option<Value>> = items.iter().map(|item| as_read(&item.places)).collect();
     sqlx::query_file_as!(
         Row,
         "sql/steps/complete.sql",
@@ -221,11 +221,11 @@ where
 }
 
 /// Places as the statement reads them: by step, delivery, session and timeout.
-fn places(item: &Completion) -> Option<Value> {
+pub(crate) fn as_read(places: &[Place]) -> Option<Value> {
     let place = |place: &Place| {
         let Place { ordinal, delivery_id, session_id, timeout_ms } = place;
         (ordinal.to_string(), json!([delivery_id, session_id, timeout_ms]))
     };
-    let places: Map<String, Value> = item.places.iter().map(place).collect();
+    let places: Map<String, Value> = places.iter().map(place).collect();
     (!places.is_empty()).then_some(Value::Object(places))
 }

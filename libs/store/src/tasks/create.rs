@@ -1,12 +1,13 @@
 //! Tasks are born.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tasker_domain::{TaskId, identity};
 use uuid::Uuid;
 
 use crate::{
-    Finalization, Payload, ReadyStep, Store, StoreError, limited_tasks::millis, messages::sent,
+    Finalization, Held, Payload, Place, ReadyStep, Started, Store, StoreError,
+    limited_tasks::millis, messages::sent, steps::complete::as_read,
 };
 
 /// A task to be born.
@@ -49,6 +50,8 @@ pub struct NewTask {
 /// What came of a batch of births. A task that is not among the unborn is born.
 #[derive(Debug, Default)]
 pub struct Born {
+    /// First steps that have begun in the places kept for them.
+    pub started: Vec<Started>,
     /// Messages sent: steps that may be enqueued now.
     pub ready: Vec<ReadyStep>,
     /// Messages sent: tasks without steps.
@@ -75,7 +78,10 @@ impl Store {
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn task_of_request(&self, repetition: &[u8; 32]) -> Result<Option<TaskId>, StoreError> {
+    pub async fn task_of_request(
+        &self,
+        repetition: &[u8; 32],
+    ) -> Result<Option<TaskId>, StoreError> {
         let known = sqlx::query_scalar!(
             "SELECT task_id FROM task_identities WHERE identity = $1",
             repetition.as_slice()
@@ -94,6 +100,19 @@ impl Store {
     pub async fn create_tasks<'a>(
         &self,
         items: impl IntoIterator<Item = &'a NewTask>,
+        actor: &str,
+    ) -> Result<Born, StoreError> {
+        self.create_tasks_in_places(items, &HashMap::new(), actor).await
+    }
+
+    /// The same. First steps begin at once where `places` are kept for them, by their tasks.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn create_tasks_in_places<'a>(
+        &self,
+        items: impl IntoIterator<Item = &'a NewTask>,
+        places: &HashMap<Uuid, Vec<Place>>,
         actor: &str,
     ) -> Result<Born, StoreError> {
         fn column<'a, T>(items: &[&'a NewTask], field: impl Fn(&'a NewTask) -> T) -> Vec<T> {
@@ -123,7 +142,9 @@ impl Store {
             &column(items, |item| item.traceparent.as_str()) as &[&str],
             &column(items, |item| item.tracestate.as_str()) as &[&str],
             actor,
-            &column(items, |item| item.look_after.map(millis)) as &[Option<i64>]
+            &column(items, |item| item.look_after.map(millis)) as &[Option<i64>],
+            &column(items, |item| places.get(&item.task_id.0).and_then(|places| as_read(places)))
+                as &[Option<serde_json::Value>]
         )
         .fetch_all(&mut *line)
         .await;
@@ -137,6 +158,20 @@ impl Store {
                 "finalization" => {
                     let message = sent(row.message_id, row.message, row.headers.as_ref())?;
                     born.finalizations.push(message);
+                }
+                "started" => {
+                    let (Some(task_id), Some(ordinal), Some(delivery_id)) =
+                        (row.task_id, row.ordinal, row.delivery_id)
+                    else {
+                        continue;
+                    };
+                    born.started.push(Started {
+                        held: Held { task_id, ordinal, delivery_id },
+                        name: row.name.unwrap_or_default(),
+                        attempt: 1,
+                        max_attempts: row.max_attempts.unwrap_or_default(),
+                        has_checkpoint: false,
+                    });
                 }
                 verdict => born.unborn.push(unborn(verdict, row.task_id, row.known)?),
             }

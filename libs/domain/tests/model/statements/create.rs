@@ -1,12 +1,13 @@
 //! `tasks/create.sql`
 
-use tasker_domain::{StepState, TaskEvent};
+use tasker_domain::{StepEvent, StepState, TaskEvent};
 
 use super::Rules;
-use crate::database::{Database, Message, Step};
+use crate::database::{Database, Message, Session, Step};
 
-/// Gives birth to the task with the steps that need no decision.
-pub(crate) fn create(rules: &Rules) -> Database {
+/// Gives birth to the task with the steps that need no decision. The first of those that wait for nothing
+/// begins at once if a place is kept for it.
+pub(crate) fn create(rules: &Rules, place: Option<Session>) -> Database {
     let mut database = Database::before_birth(rules.graph.len());
     database.begun = rules.rate().map(|_| 0);
     database.move_task(TaskEvent::Start);
@@ -15,7 +16,23 @@ pub(crate) fn create(rules: &Rules) -> Database {
         lay_out(&mut database, rules, step);
     }
     database.move_task(TaskEvent::ReadyStepsFound);
+    if let Some(session) = place {
+        begin_the_first(&mut database, session);
+    }
     database
+}
+
+fn begin_the_first(database: &mut Database, session: Session) {
+    let waits_for_nothing = |step: &usize| database.has(&Message::Ready(*step));
+    let Some(first) = (0..database.steps.len()).find(waits_for_nothing) else { return };
+    database.take(&Message::Ready(first));
+    database.move_step(first, StepEvent::Enqueue);
+    database.begin(first, session);
+    database.counts.ready -= 1;
+    database.counts.in_flight += 1;
+    if database.counts.ready == 0 {
+        database.move_task(TaskEvent::StepsEnqueued);
+    }
 }
 
 /// Gives birth to a step, which waits for those of its parents that there are and that are not satisfied.
