@@ -134,7 +134,8 @@ impl Store {
                 template_id: row.template_id,
                 priority: row.priority,
                 callable: row.callable,
-                limit_values: serde_json::from_value(row.limit_values).map_err(corrupt)?,
+                limit_values: serde_json::from_value(row.limit_values)
+                    .map_err(|error| corrupt(&error))?,
                 by: Limited { name: row.limit_name, value: row.limit_value },
                 traceparent: row.traceparent,
                 waited: Duration::try_from_secs_f64(row.waited).unwrap_or_default(),
@@ -163,7 +164,8 @@ impl Store {
                 ordinal: Ordinal(row.ordinal),
                 declared: Ordinal(row.declared),
                 by: Limited { name: row.name, value: row.value },
-                limit_values: serde_json::from_value(row.limit_values).map_err(corrupt)?,
+                limit_values: serde_json::from_value(row.limit_values)
+                    .map_err(|error| corrupt(&error))?,
             })
         });
         held.collect()
@@ -257,7 +259,7 @@ impl Store {
     }
 }
 
-fn corrupt(error: serde_json::Error) -> StoreError {
+fn corrupt(error: &serde_json::Error) -> StoreError {
     StoreError::Corrupt { table: "held_steps", what: error.to_string() }
 }
 
