@@ -84,7 +84,8 @@ async fn what_was_parked_is_sent_again_once_an_operator_has_looked_into_it_and_n
     .await;
     let mut handlers = Registry::new();
     handlers.register_fn("any", |_| async { Ok(1) });
-    let worker = mesh.worker(&["poison"], &handlers);
+    // Only later: with a worker that has room, the step would begin as it is born.
+    let mut worker = None;
 
     // A ready step that cannot be enqueued, and a task that cannot be ended.
     let of_steps = "CREATE TRIGGER poison BEFORE UPDATE ON steps
@@ -128,10 +129,11 @@ async fn what_was_parked_is_sent_again_once_an_operator_has_looked_into_it_and_n
             notes: None,
         };
         client.update_dlq_entry(resolved).await.unwrap();
+        worker.get_or_insert_with(|| mesh.worker(&["poison"], &handlers));
         let ended = client.wait_for_task(&task, PATIENCE).await.unwrap();
         assert_eq!(ended.state(), TaskState::Complete);
     }
-    worker.stop().await;
+    worker.unwrap().stop().await;
 }
 
 const WAITING: &str = "SELECT count(*) FROM pgmq.q_worker_poison_queue";
