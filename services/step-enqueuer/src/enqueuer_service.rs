@@ -27,8 +27,9 @@ use crate::{
 /// What is read where no call came.
 pub const QUEUE: &str = "orchestration_ready_steps";
 
-/// How long places are kept for tasks that are being born.
-const BIRTH: Duration = Duration::from_secs(10);
+/// How long places are kept for tasks that are being born: longer than three tries of a statement that meets
+/// its time-out.
+const BIRTH: Duration = Duration::from_secs(120);
 
 /// The service's answers.
 pub struct ReadySteps {

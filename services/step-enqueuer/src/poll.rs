@@ -67,7 +67,8 @@ impl Sessions {
                 (session, Kept::default())
             }
         };
-        let (out, mut inbox) = mpsc::channel(credit.max(1));
+        // What the credit allows, and beside it that something is lost.
+        let (out, mut inbox) = mpsc::channel(credit.max(1) + 1);
         let member = Member {
             session,
             namespaces,

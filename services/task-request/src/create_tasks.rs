@@ -2,10 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tasker_domain::{TaskId, identity};
+use tasker_domain::{Rank, TaskId, identity};
 use tasker_stack::gather::Stage;
-use tasker_stage::{Database, Hints};
-use tasker_store::{Born, Content, Finalization, NewTask, Place, ReadyStep, StoreError, Unborn};
+use tasker_stage::{Announcer, Database, Hints};
+use tasker_store::{
+    Announcement, Born, Content, Finalization, NewTask, Place, ReadyStep, StoreError, ToRelease,
+    Unborn,
+};
 use uuid::Uuid;
 
 use crate::first_steps::FirstSteps;
@@ -42,6 +45,7 @@ pub struct CreateTasks {
     pub actor: String,
     pub step_enqueuer: Hints<ReadyStep>,
     pub first_steps: FirstSteps,
+    pub announcer: Announcer,
     pub finalizer: Hints<Finalization>,
 }
 
@@ -66,7 +70,10 @@ impl Stage for CreateTasks {
         let kept = self.first_steps.keep(&first).await;
         let born = self.create(&first, &kept.places).await;
         let born = born.inspect_err(|error| self.database.noticed(error))?;
-        kept.begin(born.started, &first);
+        let untold = kept.begin(born.started, &first);
+        if !untold.is_empty() {
+            self.give_back(&untold).await;
+        }
         self.step_enqueuer.tell(with_contents(born.ready, &first));
         self.finalizer.tell(born.finalizations);
         Ok(outcomes(tasks, &first, &born.unborn.into_iter().collect()))
@@ -78,6 +85,22 @@ impl Stage for CreateTasks {
 }
 
 impl CreateTasks {
+    /// Puts first steps back whose places went as they began. The tasks are born all the same: an error has
+    /// these steps found by whoever looks at sessions.
+    async fn give_back(&self, untold: &[ToRelease]) {
+        match self.database.store.release_steps(untold, &self.actor).await {
+            Ok((queued, _)) => {
+                let waiting =
+                    queued.into_iter().map(|namespace| (namespace, Rank::FIRST)).collect();
+                self.announcer.announce(Announcement { waiting, ..Announcement::default() });
+            }
+            Err(error) => {
+                self.database.noticed(&error);
+                tracing::warn!("first steps could not be given back yet: {error}");
+            }
+        }
+    }
+
     async fn create(
         &self,
         tasks: &[&NewTask],

@@ -14,7 +14,7 @@ use tasker_api::mesh::v1::{
 };
 use tasker_runtime::mesh::TracedBalance;
 use tasker_stage::wire;
-use tasker_store::{NewTask, Place, Started};
+use tasker_store::{Held, NewTask, Place, Started, ToRelease};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -104,9 +104,11 @@ async fn ask(
 }
 
 impl Kept {
-    /// Has delivered what has begun in these places, soon. The others are given back.
-    pub fn begin(self, begun: Vec<Started>, tasks: &[&NewTask]) {
-        let Some(Call { messages, mut answers }) = self.call else { return };
+    /// Has delivered what has begun in these places, soon. The others are given back. Returns what nobody can
+    /// be told of any more: it is for the queue.
+    pub fn begin(self, begun: Vec<Started>, tasks: &[&NewTask]) -> Vec<ToRelease> {
+        let Some(Call { messages, mut answers }) = self.call else { return Vec::new() };
+        let untold = || begun.iter().map(|step| never_told(step.held)).collect();
         let traces: HashMap<Uuid, &str> =
             tasks.iter().map(|task| (task.task_id.0, task.traceparent.as_str())).collect();
         let started = |Started { held, name, attempt, max_attempts, .. }: Started| StartedStep {
@@ -118,15 +120,22 @@ impl Kept {
             max_attempts,
             traceparent: traces.get(&held.task_id).copied().unwrap_or_default().to_owned(),
         };
-        let steps = StartedSteps { steps: begun.into_iter().map(started).collect() };
-        messages.try_send(message(Message::Started(steps))).expect("there is room for two");
+        let steps = StartedSteps { steps: begun.iter().cloned().map(started).collect() };
+        if messages.try_send(message(Message::Started(steps))).is_err() {
+            return untold();
+        }
         // Whoever hangs up before the end has it all given back.
         tokio::spawn(async move {
             if let Err(status) = answers.message().await {
                 tracing::debug!("first steps go back to their queues: {}", status.message());
             }
         });
+        Vec::new()
     }
+}
+
+fn never_told(held: Held) -> ToRelease {
+    ToRelease { held, session: None, reason: "never delivered".to_owned() }
 }
 
 fn message(message: Message) -> StartFirstStepsRequest {

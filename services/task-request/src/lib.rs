@@ -2,7 +2,8 @@
 //!
 //! Owns the birth of tasks, `pending → initializing → enqueuing_steps`, and the templates they are
 //! made from. A task, its steps and the messages that its first steps are ready are born in one
-//! commit: a task that a client was told of is never without them.
+//! commit: a task that a client was told of is never without them. First steps for which step-enqueuer
+//! keeps places begin in that commit, and need no message.
 
 mod backlog;
 mod config;
@@ -49,10 +50,11 @@ impl TaskRequest {
     pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
         let database = Database::open(&config.database, &context).await?;
         let step_enqueuer = tasker_stage::step_enqueuer(&config.mesh, &context.drain)?;
+        let announcer = Announcer::new(database.store.clone());
         let pauses = Pauses {
             database: database.clone(),
             step_enqueuer: step_enqueuer.clone(),
-            announcer: Announcer::new(database.store.clone()),
+            announcer: announcer.clone(),
         };
         let first_steps =
             mesh::channel("step-enqueuer", &config.mesh.step_enqueuer, &context.drain)?;
@@ -64,6 +66,7 @@ impl TaskRequest {
             actor: context.instance.clone(),
             step_enqueuer: step_enqueuer.clone(),
             first_steps: FirstSteps::new(first_steps),
+            announcer,
             finalizer: tasker_stage::finalizer(&config.mesh, &context.drain)?,
         };
         let births = Gather::spawn(verb, config.bounds);

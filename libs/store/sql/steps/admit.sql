@@ -79,7 +79,8 @@ WITH stopped AS MATERIALIZED (
         held = greatest(tasks.held - change.freed, 0),
         state = CASE
             -- Others of its steps are about to be enqueued.
-            WHEN change.steps = 0 OR tasks.ready - change.steps > tasks.held - change.freed THEN tasks.state
+            WHEN change.steps = 0 OR tasks.ready - change.steps > greatest(tasks.held - change.freed, 0)
+                THEN tasks.state
             ELSE task_state_after(enqueuing, 'StepsEnqueued')
         END
     FROM (
