@@ -70,7 +70,7 @@ impl Stage for CreateTasks {
         let kept = self.first_steps.keep(&first).await;
         let born = self.create(&first, &kept.places).await;
         let born = born.inspect_err(|error| self.database.noticed(error))?;
-        let untold = kept.begin(born.started, &first);
+        let untold = kept.begin(&born.started, &first);
         if !untold.is_empty() {
             self.give_back(&untold).await;
         }

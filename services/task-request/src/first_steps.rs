@@ -106,9 +106,8 @@ async fn ask(
 impl Kept {
     /// Has delivered what has begun in these places, soon. The others are given back. Returns what nobody can
     /// be told of any more: it is for the queue.
-    pub fn begin(self, begun: Vec<Started>, tasks: &[&NewTask]) -> Vec<ToRelease> {
+    pub fn begin(self, begun: &[Started], tasks: &[&NewTask]) -> Vec<ToRelease> {
         let Some(Call { messages, mut answers }) = self.call else { return Vec::new() };
-        let untold = || begun.iter().map(|step| never_told(step.held)).collect();
         let traces: HashMap<Uuid, &str> =
             tasks.iter().map(|task| (task.task_id.0, task.traceparent.as_str())).collect();
         let started = |Started { held, name, attempt, max_attempts, .. }: Started| StartedStep {
@@ -122,7 +121,7 @@ impl Kept {
         };
         let steps = StartedSteps { steps: begun.iter().cloned().map(started).collect() };
         if messages.try_send(message(Message::Started(steps))).is_err() {
-            return untold();
+            return begun.iter().map(|step| never_told(step.held)).collect();
         }
         // Whoever hangs up before the end has it all given back.
         tokio::spawn(async move {
