@@ -207,6 +207,11 @@ async fn what_matters_most_is_looked_into_first_and_counted_by_reason(mesh: &Mes
     }
     worker.stop().await;
     let manual = submit(&client, TWO_STEPS, "two_steps", 0).await;
+    until("the task waits for a worker, and moves no more", PATIENCE, async || {
+        let task = client.get_task(&manual).await.unwrap();
+        (task.state() == TaskState::StepsInProcess).then_some(())
+    })
+    .await;
     client.create_dlq_entry(by_hand(&manual)).await.unwrap();
     let ledger = mesh.ledger().await;
     let aged = ledger
