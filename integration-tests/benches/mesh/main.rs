@@ -37,7 +37,8 @@ use crate::{
     rig::Rig,
 };
 
-#[tokio::main]
+// A second thread would take the processor from the mesh that is measured.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.echo {

@@ -13,7 +13,6 @@ async fn main() -> anyhow::Result<()> {
     let (gateway, namespace, callable) = (next()?, next()?, next()?);
     let mut registry = Registry::new();
     registry.register_fn(callable, |step: StepContext| async move {
-        println!("holds {}", step.step_name());
         step.save_checkpoint(Checkpoint::at(&"half way")?).await?;
         println!("has saved {}", step.step_name());
         pending::<Result<(), HandlerError>>().await

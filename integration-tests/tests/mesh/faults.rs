@@ -64,17 +64,7 @@ async fn a_hung_workers_step_comes_back_within_the_session_time() {
     a_lost_workers_step_comes_back(Signal::SIGSTOP).await;
 }
 
-/// A worker that is lost before its acknowledgement has left it has not begun, and costs no attempt: then
-/// another is lost.
 async fn a_lost_workers_step_comes_back(signal: Signal) {
-    until("a worker is lost that has acknowledged its step", PATIENCE, async || {
-        comes_back_as_attempt(signal).await.eq(&2).then_some(())
-    })
-    .await;
-}
-
-/// Loses a worker that holds a step, and returns which attempt the next worker has.
-async fn comes_back_as_attempt(signal: Signal) -> i32 {
     let mesh = Mesh::setup().with(SESSION_TTL.0, SESSION_TTL.1).start().await;
     let client = mesh.client();
     let yaml = "{namespace: faults, name: held, version: 1.0.0,
@@ -84,8 +74,9 @@ async fn comes_back_as_attempt(signal: Signal) -> i32 {
     let none: [(&str, &str); 0] = [];
     let lost = Program::start("tasker-test-worker", "lost", &arguments, none, mesh.logs());
     let task_id = client.create_task(NewTask::of("faults", "held")).await.unwrap().task_id;
-    until("the worker holds the step", PATIENCE, async || {
-        lost.log().contains("holds only").then_some(())
+    // What it has saved is answered after its acknowledgement has been heard: the attempt has begun.
+    until("the worker has saved a checkpoint of the step", PATIENCE, async || {
+        lost.log().contains("has saved only").then_some(())
     })
     .await;
     // A step comes back to whoever is there; it must be the time of the session that passes, not
@@ -104,9 +95,9 @@ async fn comes_back_as_attempt(signal: Signal) -> i32 {
     assert!(waited < Duration::from_secs(3 + 2), "it took {waited:?}");
     lost.kill();
     worker.stop().await;
+    assert_eq!(run.attempt, 2);
     ledger.every_task_has_completed_once(1).await;
     ledger.nothing_is_left().await;
-    run.attempt
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
