@@ -134,7 +134,8 @@ pub fn multiples(report: &mut Report) {
         report.add("further_step_per_floor", further / of_step);
     }
     for (share, floor) in [
-        ("throughput_share_of_database_alone_percent", "database_alone_steps_per_s"),
+        ("throughput_share_of_database_alone_percent", "database_alone_steps_per_s_by_100"),
+        ("throughput_share_of_database_alone_by_16_percent", "database_alone_steps_per_s_by_16"),
         ("throughput_share_of_pgmq_by_100_percent", "floor_pgmq_send_pop_by_100_per_s"),
     ] {
         if let Some([steps, floor]) = all(report, &["throughput_steps_per_s", floor]) {

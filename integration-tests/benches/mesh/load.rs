@@ -34,8 +34,10 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
         let name = format!("load_{percent}_percent");
         rig.settled().await;
         let (before, cpu) = (rig.database.counters().await?, rig.processes()?.cpu()?);
+        let begun = Instant::now();
         let (times, tasks) = open_loop(rig, tasks_per_s).await?;
         sustained::drained(rig).await?;
+        let took = begun.elapsed().as_secs_f64();
         let cpu = processes::spent(&cpu, &rig.processes()?.cpu()?);
         rig.settled().await;
         let spent = rig.database.counters().await?.since(&before);
@@ -49,6 +51,7 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
             report.add(&figure, seconds * per_1000_steps);
         }
         let seconds: f64 = cpu.values().sum();
+        report.add(&format!("{name}_busy_cores"), seconds / took);
         report.add(&format!("{name}_cpu_s_per_1000_steps"), seconds * per_1000_steps);
     }
     let idle = match report.get("linear4_p50_ms") {

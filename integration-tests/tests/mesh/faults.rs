@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt as _;
 use tasker_client::{
     NewTask,
     v1::{ResultVerdict, TaskState},
@@ -97,6 +98,43 @@ async fn a_lost_workers_step_comes_back(signal: Signal) {
     worker.stop().await;
     assert_eq!(run.attempt, 2);
     ledger.every_task_has_completed_once(1).await;
+    ledger.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_step_whose_place_goes_while_its_task_is_born_is_run_and_loses_no_attempt() {
+    let mesh = Mesh::setup().with(SESSION_TTL.0, SESSION_TTL.1).start().await;
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let yaml = "{namespace: faults, name: newborn, version: 1.0.0,
+        steps: [{name: only, handler: {callable: only}}]}";
+    client.register_template(yaml).await.unwrap();
+    // While the mesh starts, or a machine is slow to answer, a task may be born without places.
+    until("a step has begun in a place that went", 4 * PATIENCE, async || {
+        let hello = Session::hello("worker", "faults", &["only"], 1);
+        let session = Session::open(mesh.channel().await, hello.clone()).await.unwrap();
+        let held = ledger.lock_table("LOCK TABLE task_details IN SHARE MODE").await;
+        let born = tokio::spawn({
+            let client = client.clone();
+            async move { client.create_task(NewTask::of("faults", "newborn")).await }
+        });
+        ledger.until_waiting(1).await;
+        mesh.kill(Service::StepEnqueuer, 0);
+        held.rollback().await.unwrap();
+        let task = born.await.unwrap().unwrap().task_id;
+        drop(session);
+        mesh.restart(Service::StepEnqueuer, 0).await;
+        let mut session = Session::open(mesh.channel().await, hello).await.unwrap();
+        let delivery = session.take().await;
+        assert_eq!((delivery.task_id.as_str(), delivery.attempt), (task.as_str(), 1));
+        session.report(success(&delivery.delivery_token, "1")).await;
+        client.wait_for_task(&task, PATIENCE).await.unwrap();
+        session.drain().await;
+        let history: Vec<_> = client.list_transitions(&task, "only").try_collect().await.unwrap();
+        let begun = history.iter().filter(|it| it.events.contains(&"Start".to_owned()));
+        (begun.count() == 2).then_some(())
+    })
+    .await;
+    ledger.histories_hold().await;
     ledger.nothing_is_left().await;
 }
 

@@ -11,7 +11,8 @@ use tasker_client::{
 use tasker_integration_tests::{Ledger, Mesh, register_examples, until};
 use tasker_worker::Registry;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Some of it is found only when a queue is read though nobody has called.
+const PATIENCE: Duration = Duration::from_secs(60);
 const QUEUES: [&str; 5] = [
     "orchestration_task_requests",
     "orchestration_ready_steps",

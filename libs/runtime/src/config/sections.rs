@@ -99,7 +99,7 @@ pub struct Mesh {
     pub finalizer: Vec<String>,
     /// How a stage learns of work; default hybrid.
     pub mode: DeploymentMode,
-    /// How often a queue is read though nobody has called, in hybrid mode; default 10 s.
+    /// How often a queue is read though nobody has called, in hybrid mode; default 15 s.
     #[serde(with = "humantime_serde")]
     pub fallback_interval: Duration,
     /// How often a queue is read in polling mode; default 250 ms.
@@ -150,7 +150,7 @@ impl Default for Mesh {
             result_processor: at(7703),
             finalizer: at(7704),
             mode: DeploymentMode::default(),
-            fallback_interval: Duration::from_secs(10),
+            fallback_interval: Duration::from_secs(15),
             poll_interval: Duration::from_millis(250),
         }
     }
