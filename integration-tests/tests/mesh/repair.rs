@@ -34,6 +34,7 @@ in_both_shapes![
     many_tasks_are_repaired_by_filter_within_a_bound_and_after_a_preview,
     a_preview_says_what_the_repair_then_does,
     a_repair_of_many_tasks_tells_of_them_page_by_page,
+    a_task_that_fails_to_be_repaired_is_named_and_keeps_no_other_from_it,
     what_cannot_be_repaired_says_where_it_stands,
 ];
 
@@ -427,6 +428,64 @@ async fn a_repair_of_many_tasks_tells_of_them_page_by_page(mesh: &Mesh) {
     }
     let blocked = "SELECT count(*) FROM tasks WHERE state = 'blocked_by_failures'";
     assert_eq!(ledger.number(blocked).await, 10);
+}
+
+async fn a_task_that_fails_to_be_repaired_is_named_and_keeps_no_other_from_it(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let mut worker = session(mesh).await;
+    let mut tasks = Vec::new();
+    for _ in 0..3 {
+        tasks.push(submit(&client, BRANCHES).await);
+        fail(&mut worker, "a").await;
+        fail(&mut worker, "b").await;
+        settles(&client, tasks.last().unwrap(), TaskState::BlockedByFailures).await;
+    }
+    // A fault that stays until somebody mends it, in the task in the middle.
+    for statement in [
+        "CREATE TABLE refused AS SELECT task_id FROM tasks ORDER BY task_id OFFSET 1 LIMIT 1",
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF EXISTS (SELECT FROM refused WHERE task_id = NEW.task_id) THEN RAISE EXCEPTION 'not this one'; END IF;
+            RETURN NEW; END $$",
+        "CREATE TRIGGER refuse BEFORE UPDATE ON steps FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ] {
+        ledger.change(statement).await;
+    }
+    let repaired = async || {
+        let asked = RepairTasksRequest {
+            namespace: "repairs".to_owned(),
+            remedy: Remedy::Resolve.into(),
+            operator: "carol".to_owned(),
+            ..RepairTasksRequest::default()
+        };
+        let mut told: Vec<RepairTasksResponse> =
+            client.repair_tasks(asked).try_collect().await.unwrap();
+        assert_eq!(told.len(), 1);
+        told.swap_remove(0)
+    };
+    let told = repaired().await;
+    assert_eq!((told.task_count, told.step_count), (2, 4));
+    for task in &told.tasks {
+        let (steps, refused) = (task.step_names.len(), !task.skipped.is_empty());
+        let expected = if task.task_id == tasks[1] { (0, true) } else { (2, false) };
+        assert_eq!((steps, refused), expected, "{task:?}");
+    }
+    for _ in 0..2 {
+        succeed(&mut worker, "end").await;
+    }
+    for task in [&tasks[0], &tasks[2]] {
+        settles(&client, task, TaskState::Complete).await;
+    }
+    settles(&client, &tasks[1], TaskState::BlockedByFailures).await;
+
+    for statement in ["DROP TRIGGER refuse ON steps", "DROP TABLE refused"] {
+        ledger.change(statement).await;
+    }
+    let told = repaired().await;
+    assert_eq!((told.task_count, told.tasks[0].task_id.as_str()), (1, tasks[1].as_str()));
+    succeed(&mut worker, "end").await;
+    settles(&client, &tasks[1], TaskState::Complete).await;
+    worker.drain().await;
+    all_is_well(&ledger).await;
 }
 
 async fn what_cannot_be_repaired_says_where_it_stands(mesh: &Mesh) {
