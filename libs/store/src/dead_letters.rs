@@ -130,8 +130,8 @@ pub struct DeadLetterCounts {
     pub mean_time_to_resolve: Option<Duration>,
 }
 
-/// How often a task is put among the dead letters while others resolve what was in the way.
-const TRIES: u32 = 10;
+/// The index by which a request makes one entry.
+const ONE_FOR_EACH_REQUEST: &str = "a_request_makes_one_dead_letter";
 
 /// The most points that age gives, one for each hour.
 const MAX_AGE_POINTS: i32 = 240;
@@ -193,53 +193,29 @@ impl Store {
         actor: &str,
         request_id: &str,
     ) -> Result<CreatedByHand, StoreError> {
-        for _ in 0..TRIES {
-            let created = sqlx::query_file_scalar!(
+        let entry = Uuid::now_v7();
+        let row = loop {
+            let row = sqlx::query_file!(
                 "sql/task_dead_letters/create_by_hand.sql",
                 task.0,
+                entry,
                 detail,
                 actor,
                 request_id
-            )
-            .fetch_optional(&self.durable)
-            .await?;
-            if let Some(entry) = created {
-                return Ok(CreatedByHand::Entry(DeadLetterId(entry)));
+            );
+            match row.fetch_optional(&self.durable).await.map_err(StoreError::from) {
+                // The same request was quicker, and has committed: the next look finds what it has made.
+                Err(StoreError::Conflict { constraint }) if constraint == ONE_FOR_EACH_REQUEST => {}
+                done => break done?,
             }
-            if let Some(reason) = self.why_none_was_made(task, request_id).await? {
-                return Ok(reason);
+        };
+        Ok(row.map_or(CreatedByHand::NoTask, |row| {
+            match (DeadLetterId(row.entry_id), TaskId(row.task_id)) {
+                (entry, of) if of != task => CreatedByHand::MadeOfAnother(entry, of),
+                (entry, _) if row.by_request => CreatedByHand::Entry(entry),
+                (entry, _) => CreatedByHand::Pending(entry),
             }
-            // What was in its way is gone.
-        }
-        Err(StoreError::Conflict { constraint: "a_task_has_one_pending_dead_letter".to_owned() })
-    }
-
-    /// Why no entry was made by hand a moment ago. `None`: nothing speaks against it any more.
-    async fn why_none_was_made(
-        &self,
-        task: TaskId,
-        request_id: &str,
-    ) -> Result<Option<CreatedByHand>, StoreError> {
-        let row = sqlx::query!(
-            r#"SELECT made.entry_id AS "made?", made.task_id AS "made_of?", pending.entry_id AS "pending?",
-                tasks.task_id AS "task?"
-            FROM (VALUES ($1::uuid, nullif($2, ''))) AS asked (task_id, request_id)
-            LEFT JOIN tasks USING (task_id)
-            LEFT JOIN task_dead_letters AS made ON made.request_id = asked.request_id
-            LEFT JOIN task_dead_letters AS pending
-                ON pending.task_id = asked.task_id AND pending.status = 'pending'"#,
-            task.0,
-            request_id
-        )
-        .fetch_one(&self.durable)
-        .await?;
-        let made = row.made.map(DeadLetterId).zip(row.made_of.map(TaskId));
-        Ok(match (made, row.pending) {
-            (Some((entry, of)), _) if of == task => Some(CreatedByHand::Entry(entry)),
-            (Some((entry, of)), _) => Some(CreatedByHand::MadeOfAnother(entry, of)),
-            (None, Some(entry)) => Some(CreatedByHand::Pending(DeadLetterId(entry))),
-            (None, None) => row.task.is_none().then_some(CreatedByHand::NoTask),
-        })
+        }))
     }
 
     /// Notes what somebody has found out about an entry.
