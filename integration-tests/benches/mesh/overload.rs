@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     arrivals::arrivals,
-    processes::Processes,
+    processes::{self, Processes},
     report::Report,
     rig::Rig,
     sustained::{self, STEPS},
@@ -54,10 +54,13 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
     let offered = TIMES * maximum / STEPS;
     let mut resident = BTreeMap::new();
     let (first, begun_at) = (Uuid::now_v7(), SystemTime::now());
+    let (cpu, offering) = (rig.processes()?.cpu()?, Instant::now());
     let (answers, time) = tokio::select! {
         answered = offer(rig, offered) => answered?,
         failed = keep_largest(rig.processes()?, &mut resident) => return failed,
     };
+    let cpu = processes::spent(&cpu, &rig.processes()?.cpu()?);
+    let offered_for = offering.elapsed().as_secs_f64();
     let steps = rig.database.steps_completed(first, begun_at, begun_at + time).await?;
     sustained::drained(rig).await?;
     let complete = rig.database.complete_since(first).await?;
@@ -73,6 +76,11 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
     report.add("overload_lost_tasks", answers.accepted.saturating_sub(complete) as f64);
     for (what, callers) in &answers.otherwise {
         eprintln!("{callers} callers were told: {what}");
+    }
+    // What the callers take is not there for the mesh.
+    for (process, seconds) in &cpu {
+        let figure = format!("overload_busy_cores_{}", process.replace('-', "_"));
+        report.add(&figure, seconds / offered_for);
     }
     for (name, mib) in resident {
         report.add(&format!("overload_rss_mib_max_{}", name.replace('-', "_")), mib);

@@ -183,7 +183,7 @@ async fn started_of(store: &Store, ready: Vec<ReadyStep>) -> Vec<Started> {
     let items: Vec<_> = ready.into_iter().map(place).collect();
     store.enqueue_steps(&items, "step-enqueuer").await.unwrap();
     let handlers = ["square".to_owned()];
-    let looked = store.waiting_steps("arithmetic", &handlers, BATCH as i64).await.unwrap();
+    let looked = store.waiting_steps("arithmetic", &handlers, 0, BATCH as i64).await.unwrap();
     let waiting = looked.steps;
     let start = |waiting| ToStart {
         waiting,

@@ -91,7 +91,7 @@ impl Bench {
 
     /// Starts the only step that waits in the queue, if there is one that may be claimed.
     async fn start(&self, session: SessionId) -> Option<Started> {
-        let looked = self.store.waiting_steps(NAMESPACE, &["any".to_owned()], 10).await;
+        let looked = self.store.waiting_steps(NAMESPACE, &["any".to_owned()], 0, 10).await;
         let waiting = looked.unwrap().steps.pop()?;
         let item = ToStart {
             waiting,

@@ -13,6 +13,7 @@ use crate::{
     admit::{self, Candidate},
     at_hand::TaskAtHand,
     deliver::{Deliveries, Match},
+    fronts::Fronts,
     roster::{Claimable, Roster, Seat},
     rounds::Rounds,
 };
@@ -42,7 +43,7 @@ impl Claims {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // When a rate lets another step begin.
         let mut next: Option<Instant> = None;
-        let mut rounds = Rounds::default();
+        let (mut rounds, mut fronts) = (Rounds::default(), Fronts::default());
         loop {
             tokio::select! {
                 () = drain.cancelled() => return,
@@ -61,7 +62,7 @@ impl Claims {
             let mut claimable = roster.claimable();
             // Round by round: none waits for another's backlog.
             while !claimable.is_empty() {
-                let (wait, complete) = self.claim(claimable, &mut rounds).await;
+                let (wait, complete) = self.claim(claimable, &mut rounds, &mut fronts).await;
                 let at = wait.map(|wait| Instant::now() + wait);
                 next = next.into_iter().chain(at).min();
                 if !complete {
@@ -82,6 +83,7 @@ impl Claims {
         &self,
         claimable: Vec<Claimable>,
         rounds: &mut Rounds,
+        fronts: &mut Fronts,
     ) -> (Option<Duration>, bool) {
         let roster = &self.deliveries.roster;
         let (mut wait, mut complete) = (None, true);
@@ -90,7 +92,7 @@ impl Claims {
         let mut seen = Vec::with_capacity(claimable.len());
         for found in claimable {
             let namespace = found.namespace.clone();
-            match self.look(found, most, rounds).await {
+            match self.look(found, most, rounds, fronts).await {
                 Ok(found) => seen.push(found),
                 Err(error) => {
                     self.deliveries.database.noticed(&error);
@@ -137,6 +139,7 @@ impl Claims {
         claimable: Claimable,
         most: usize,
         rounds: &mut Rounds,
+        fronts: &mut Fronts,
     ) -> Result<Seen, StoreError> {
         let Deliveries { database, roster, .. } = &self.deliveries;
         let namespace = &claimable.namespace;
@@ -144,7 +147,10 @@ impl Claims {
         let limit = i64::try_from(window).expect("a window is small");
         let callables: Vec<String> =
             claimable.callables.iter().map(|(callable, _)| callable.clone()).collect();
-        let waiting = database.store.waiting_steps(namespace, &callables, limit).await?;
+        let from = fronts.of(namespace, &callables);
+        let waiting = database.store.waiting_steps(namespace, &callables, from, limit).await?;
+        let first = waiting.steps.iter().map(|step| step.message_id).min();
+        fronts.found(namespace, callables, from, first);
         let limited = roster.limited(namespace, &claimable.callables).into_iter();
         let after = limited.map(|(callable, note)| {
             let after = rounds.go_on(namespace, &callable, note);

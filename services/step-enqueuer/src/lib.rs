@@ -19,6 +19,7 @@ mod enqueue_steps;
 mod enqueuer_service;
 mod first;
 mod forward;
+mod fronts;
 mod hello;
 mod leases;
 mod listen;

@@ -58,7 +58,8 @@ pub struct Beyond {
 
 impl Store {
     /// Looks at the steps that wait in a namespace for one of some handlers, and takes none: the oldest, so
-    /// many at most; and if there may be more, as many of those with the largest priorities.
+    /// many at most; and if there may be more, as many of those with the largest priorities. `from` is the
+    /// message to begin at: those before it are not seen, and cost nothing where they have been taken.
     ///
     /// # Errors
     /// The database is not available.
@@ -66,6 +67,7 @@ impl Store {
         &self,
         namespace: &str,
         handlers: &[String],
+        from: i64,
         window: i64,
     ) -> Result<SeenWaiting, StoreError> {
         let queue = worker_queue(namespace)?;
@@ -73,11 +75,11 @@ impl Store {
         let sql = format!(
             "WITH oldest AS MATERIALIZED (
                 SELECT msg_id, message, headers, enqueued_at FROM pgmq.q_{queue}
-                WHERE message->>'callable' = ANY($1) AND vt <= clock_timestamp()
+                WHERE message->>'callable' = ANY($1) AND vt <= clock_timestamp() AND msg_id >= $3
                 ORDER BY msg_id LIMIT $2
              ), urgent AS (
                 SELECT msg_id, message, headers, enqueued_at FROM pgmq.q_{queue}
-                WHERE message->>'callable' = ANY($1) AND vt <= clock_timestamp()
+                WHERE message->>'callable' = ANY($1) AND vt <= clock_timestamp() AND msg_id >= $3
                   AND (SELECT count(*) FROM oldest) = $2
                 ORDER BY message->'priority' DESC NULLS LAST, msg_id LIMIT $2
              ), seen AS (
@@ -92,6 +94,7 @@ impl Store {
         let rows = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(handlers)
             .bind(window)
+            .bind(from)
             .fetch_all(&self.relaxed)
             .await;
         let rows: Vec<(i64, Value, Option<Value>, f64, bool, bool)> = match rows {
