@@ -147,8 +147,13 @@ impl Claims {
         let limit = i64::try_from(window).expect("a window is small");
         let callables: Vec<String> =
             claimable.callables.iter().map(|(callable, _)| callable.clone()).collect();
-        let from = fronts.of(namespace, &callables);
-        let waiting = database.store.waiting_steps(namespace, &callables, from, limit).await?;
+        let mut from = fronts.of(namespace, &callables);
+        let mut waiting = database.store.waiting_steps(namespace, &callables, from, limit).await?;
+        if from > 0 && waiting.beyond.is_none() {
+            // No look need follow, so this one must have seen all.
+            from = 0;
+            waiting = database.store.waiting_steps(namespace, &callables, from, limit).await?;
+        }
         let first = waiting.steps.iter().map(|step| step.message_id).min();
         fronts.found(namespace, callables, from, first);
         let limited = roster.limited(namespace, &claimable.callables).into_iter();

@@ -5,7 +5,8 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// After what time a look begins at the first message again, in case one has come very late.
+/// After what time a look begins at the first message again, in case one has come very late. One that has found
+/// less than it could is repeated so at once.
 const WHOLE: Duration = Duration::from_secs(5);
 /// How far before the first message that waits: so many may have got their numbers before it, and be committed
 /// after it.
