@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use tasker_client::{Client, NewTask, v1::ResultVerdict};
-use tasker_integration_tests::{Mesh, Session, success, until};
+use tasker_integration_tests::{Mesh, Session, success, until, yielded};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const YAML: &str = "{namespace: dispatch, name: chain, version: 1.0.0, steps: [
@@ -20,6 +20,7 @@ in_both_shapes![
     a_long_chain_does_not_pass_a_more_urgent_step_of_another_handler,
     a_long_chain_does_not_pass_a_more_urgent_step_of_another_namespace,
     what_waits_in_several_namespaces_of_a_worker_is_served_by_rank,
+    a_step_whose_time_has_come_passes_a_backlog_of_younger_ones,
 ];
 
 async fn register(client: &Client) {
@@ -229,4 +230,41 @@ async fn what_waits_in_several_namespaces_of_a_worker_is_served_by_rank(mesh: &M
     for expected in tasks.iter().rev() {
         assert_eq!(run(&mut session).await.0, *expected);
     }
+}
+
+async fn a_step_whose_time_has_come_passes_a_backlog_of_younger_ones(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    let yaml = "{namespace: dispatch, name: single, version: 1.0.0,
+        steps: [{name: only, handler: {callable: any}}]}";
+    client.register_template(yaml).await.unwrap();
+    let create =
+        async || client.create_task(NewTask::of("dispatch", "single")).await.unwrap().task_id;
+    let mut session = session(mesh).await;
+    let late = create().await;
+    let token = session.take().await.delivery_token;
+    let verdict = session.report(yielded(&token, "2", Duration::from_secs(2))).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+    // As if very many messages had come since, of which more wait than a look takes in.
+    let numbers = "SELECT setval('pgmq.q_worker_dispatch_queue_msg_id_seq', 1000000)";
+    assert_eq!(ledger.number(numbers).await, 1_000_000);
+    create().await;
+    let held = session.take().await;
+    assert_ne!(held.task_id, late);
+    futures::future::join_all((0..250).map(|_| create())).await;
+    // Looks begin where the others wait, before its time and after.
+    session.report(success(&held.delivery_token, "1")).await;
+    let mut delivery = session.take().await;
+    let waits = "SELECT count(*) FROM pgmq.q_worker_dispatch_queue WHERE msg_id < 1000000 AND vt > clock_timestamp()";
+    until("its time has come", PATIENCE, async || (ledger.number(waits).await == 0).then_some(()))
+        .await;
+    // The timer may be a moment later.
+    let mut passed = 0;
+    while delivery.task_id != late {
+        session.report(success(&delivery.delivery_token, "1")).await;
+        delivery = session.take().await;
+        passed += 1;
+        assert!(passed < 100, "so many younger steps went first");
+    }
+    session.report(success(&delivery.delivery_token, "1")).await;
+    session.drain().await;
 }

@@ -193,12 +193,10 @@ impl Store {
         actor: &str,
         request_id: &str,
     ) -> Result<CreatedByHand, StoreError> {
-        let entry = Uuid::now_v7();
         let row = loop {
             let row = sqlx::query_file!(
                 "sql/task_dead_letters/create_by_hand.sql",
                 task.0,
-                entry,
                 detail,
                 actor,
                 request_id

@@ -87,6 +87,7 @@ impl Claims {
     ) -> (Option<Duration>, bool) {
         let roster = &self.deliveries.roster;
         let (mut wait, mut complete) = (None, true);
+        roster.take_late().iter().for_each(|namespace| fronts.forget(namespace));
         // Of many namespaces less each, so that a round stays as large.
         let most = (WINDOW.end() / claimable.len()).max(*WINDOW.start());
         let mut seen = Vec::with_capacity(claimable.len());
@@ -154,7 +155,9 @@ impl Claims {
             from = 0;
             waiting = database.store.waiting_steps(namespace, &callables, from, limit).await?;
         }
-        let first = waiting.steps.iter().map(|step| step.message_id).min();
+        // Where less waits than a look takes in, looks for all are as good.
+        let crowded = waiting.beyond.is_some();
+        let first = waiting.steps.iter().map(|step| step.message_id).min().filter(|_| crowded);
         fronts.found(namespace, callables, from, first);
         let limited = roster.limited(namespace, &claimable.callables).into_iter();
         let after = limited.map(|(callable, note)| {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tasker_domain::Rank;
 use tasker_stage::Database;
 use tasker_store::StoreError;
 use tokio::time::sleep;
@@ -48,7 +47,7 @@ impl Delays {
             let wait = self.database.store.next_delayed(&namespace).await?;
             next = next.into_iter().chain(wait).min();
             // After the look: what it did not see waiting for a time is there to be claimed.
-            self.roster.wait_in(&namespace, Rank::FIRST);
+            self.roster.come_late(&namespace);
         }
         Ok(next)
     }

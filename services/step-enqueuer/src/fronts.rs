@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 
 /// After what time a look begins at the first message again, in case one has come very late. One that has found
-/// less than it could is repeated so at once.
+/// less than it could is repeated so at once, and so is the next one when a step's time has come: its message is old.
 const WHOLE: Duration = Duration::from_secs(5);
 /// How far before the first message that waits: so many may have got their numbers before it, and be committed
 /// after it.
@@ -31,8 +31,8 @@ impl Fronts {
         callables.iter().map(front).min().unwrap_or(0)
     }
 
-    /// Notes the first message that a look has found which began at `from`. Only one that began at the first
-    /// has seen all.
+    /// Notes the first message that a look has found which began at `from`; none if no front is worth it. Only a
+    /// look that began at the first message has seen all.
     pub fn found(
         &mut self,
         namespace: &str,
@@ -43,18 +43,23 @@ impl Fronts {
         if from > 0 {
             return;
         }
+        let looked_at = Instant::now();
+        // What is too old counts no more: nothing gathers of workers that have left.
+        self.0.retain(|_, front| front.looked_at.elapsed() < WHOLE);
+        let message_id = first.map_or(0, |first| first - LATE);
         for callable in callables {
             let key = (namespace.to_owned(), callable);
-            match first {
-                Some(first) => {
-                    let message_id = (first - LATE).max(0);
-                    self.0.insert(key, Front { message_id, looked_at: Instant::now() });
-                }
-                None => {
-                    self.0.remove(&key);
-                }
+            if message_id > 0 {
+                self.0.insert(key, Front { message_id, looked_at });
+            } else {
+                self.0.remove(&key);
             }
         }
+    }
+
+    /// Has the next look into a namespace begin at its first message.
+    pub fn forget(&mut self, namespace: &str) {
+        self.0.retain(|(of, _), _| of != namespace);
     }
 }
 
@@ -89,8 +94,12 @@ mod tests {
         assert_eq!(fronts.of("m", &callables(&["a"])), 0);
         fronts.found("n", callables(&["b"]), 0, Some(20_000));
         assert_eq!(fronts.of("n", &callables(&["a", "b"])), 10_000);
-        // An empty queue has no front.
+        // Where little waits there is no front, nor where steps have come late.
         fronts.found("n", callables(&["b"]), 0, None);
         assert_eq!(fronts.of("n", &callables(&["a", "b"])), 0);
+        fronts.found("m", callables(&["a"]), 0, Some(30_000));
+        fronts.forget("n");
+        assert_eq!(fronts.of("n", &callables(&["a"])), 0);
+        assert_eq!(fronts.of("m", &callables(&["a"])), 20_000);
     }
 }

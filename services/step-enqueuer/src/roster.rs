@@ -51,6 +51,8 @@ struct Inner {
     ended: BTreeSet<String>,
     /// Whether limits may hold steps that nobody has told of.
     unsure: bool,
+    /// Namespaces in which steps may wait before the front: the next look is for all.
+    come_late: BTreeSet<String>,
     /// How many notes there have been.
     notes: u64,
 }

@@ -59,7 +59,7 @@ pub struct Beyond {
 impl Store {
     /// Looks at the steps that wait in a namespace for one of some handlers, and takes none: the oldest, so
     /// many at most; and if there may be more, as many of those with the largest priorities. `from` is the
-    /// message to begin at: those before it are not seen, and cost nothing where they have been taken.
+    /// message to begin at: those before it are not seen, and cost little where they have been taken.
     ///
     /// # Errors
     /// The database is not available.

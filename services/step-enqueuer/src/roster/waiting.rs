@@ -1,7 +1,7 @@
 //! What may wait in the worker queues, as far as is known here: noted until somebody has looked.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::{Duration, Instant},
 };
 
@@ -54,6 +54,17 @@ impl Roster {
                 able.keys().map(|callable| (callable.clone(), rank)).collect::<Vec<_>>()
             });
         self.wait_for(namespace, able.unwrap_or_default());
+    }
+
+    /// Notes that steps may wait in a namespace whose time has come, and whose messages are old.
+    pub fn come_late(&self, namespace: &str) {
+        self.lock().come_late.insert(namespace.to_owned());
+        self.wait_in(namespace, Rank::FIRST);
+    }
+
+    /// Where steps may have [come late](Self::come_late) since the last time it asked.
+    pub fn take_late(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.lock().come_late)
     }
 
     /// Notes that steps may wait anywhere: an announcement may have got lost.
