@@ -2,7 +2,7 @@
 //! RPC, no worker.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,8 @@ use anyhow::{Result, bail, ensure};
 use tasker_domain::{TaskId, Template, identity};
 use tasker_integration_tests::example;
 use tasker_store::{
-    Completion, NewTask, Options, Payload, Place, Registered, Said, Started, Store, Verdict,
+    Completion, NewTask, Options, Payload, Place, ReadyStep, Registered, Said, Started, Store,
+    ToEnqueue, ToStart, Verdict,
 };
 use uuid::Uuid;
 
@@ -24,12 +25,17 @@ const LANES: usize = 2;
 /// How long tasks go through alone, one after another.
 const BY_ONE: Duration = Duration::from_secs(2);
 const ACTOR: &str = "bench";
+/// Of the example.
+const NAMESPACE: &str = "arithmetic";
+const HANDLER: &str = "square";
 /// How long an attempt may take, in ms.
 const TIMEOUT_MS: i64 = 30_000;
 
-/// Creates linear tasks by the batch in the statement that leases their first steps, and completes each batch of
-/// steps in the one that leases the next or ends their tasks, in two lanes. Before that one by one, in a single
-/// lane: what each statement of a lone task takes from the caller's point of view, if nothing else happens.
+/// Linear tasks, by the statements that a full mesh runs: creates them by the batch, puts their first steps into
+/// the worker queue, looks there and leases them, and completes each batch of steps in the statement that leases
+/// the next or ends their tasks; in two lanes. Before that one by one in a single lane, as an idle mesh does it:
+/// first steps are leased where their tasks are born. So it is told what each statement of a lone task takes from
+/// the caller's point of view, if nothing else happens.
 pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<()> {
     let store = Store::connect(&Options {
         url: url.to_owned(),
@@ -65,14 +71,29 @@ pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<(
 struct Spent {
     steps: usize,
     create: (Duration, usize),
+    enqueue: (Duration, usize),
+    look: (Duration, usize),
+    start: (Duration, usize),
     complete: (Duration, usize),
 }
 
 impl Spent {
+    fn verbs(&self) -> [(&'static str, (Duration, usize)); 5] {
+        let Self { create, enqueue, look, start, complete, .. } = *self;
+        [
+            ("create", create),
+            ("enqueue", enqueue),
+            ("look", look),
+            ("start", start),
+            ("complete", complete),
+        ]
+    }
+
     fn add(&mut self, other: &Self) {
         self.steps += other.steps;
-        for (sum, part) in [(&mut self.create, other.create), (&mut self.complete, other.complete)]
-        {
+        let Self { create, enqueue, look, start, complete, .. } = self;
+        let parts = [create, enqueue, look, start, complete].into_iter().zip(other.verbs());
+        for (sum, (_, part)) in parts {
             sum.0 += part.0;
             sum.1 += part.1;
         }
@@ -80,7 +101,7 @@ impl Spent {
 
     /// Adds how long each statement took, which had so many items.
     fn report(&self, batch: usize, report: &mut Report) {
-        for (verb, (time, items)) in [("create", self.create), ("complete", self.complete)] {
+        for (verb, (time, items)) in self.verbs().into_iter().filter(|(_, (_, items))| *items > 0) {
             let ms = 1e3 * time.as_secs_f64() / (items as f64 / batch as f64);
             report.add(&format!("database_alone_{verb}_ms_by_{batch}"), ms);
         }
@@ -93,10 +114,11 @@ async fn lane(store: Store, template_id: Uuid, batch: usize, time: Duration) -> 
     let mut spent = Spent::default();
     while begun.elapsed() < time {
         let tasks: Vec<NewTask> = (0..batch).map(|_| new_task(template_id)).collect();
-        let places: HashMap<Uuid, Vec<Place>> =
-            tasks.iter().map(|task| (task.task_id.0, vec![place(0, session)])).collect();
-        let create = store.create_tasks_in_places(&tasks, &places, ACTOR);
-        let mut started = timed(&mut spent.create, batch, create).await?.started;
+        let mut started = if batch == 1 {
+            begin_at_once(&store, &tasks, session, &mut spent).await?
+        } else {
+            begin_by_queue(&store, &tasks, session, &mut spent).await?
+        };
         while !started.is_empty() {
             ensure!(started.len() == batch, "not all steps have been leased");
             let results = completed(started, session);
@@ -111,6 +133,58 @@ async fn lane(store: Store, template_id: Uuid, batch: usize, time: Duration) -> 
         }
     }
     Ok(spent)
+}
+
+/// Births in which first steps begin, as where workers have room.
+async fn begin_at_once(
+    store: &Store,
+    tasks: &[NewTask],
+    session: Uuid,
+    spent: &mut Spent,
+) -> Result<Vec<Started>> {
+    let places = tasks.iter().map(|task| (task.task_id.0, vec![place(0, session)])).collect();
+    let create = store.create_tasks_in_places(tasks, &places, ACTOR);
+    Ok(timed(&mut spent.create, tasks.len(), create).await?.started)
+}
+
+/// Births whose first steps wait for a worker, as where there is a backlog.
+async fn begin_by_queue(
+    store: &Store,
+    tasks: &[NewTask],
+    session: Uuid,
+    spent: &mut Spent,
+) -> Result<Vec<Started>> {
+    let items = tasks.len();
+    let create = store.create_tasks_in_places(tasks, &HashMap::new(), ACTOR);
+    let born = timed(&mut spent.create, items, create).await?;
+    let queued: Vec<ToEnqueue> = born.ready.into_iter().map(to_enqueue).collect();
+    timed(&mut spent.enqueue, items, store.enqueue_steps(&queued, ACTOR)).await?;
+    let (handlers, window) = ([HANDLER.to_owned()], i64::try_from(LANES * items)?);
+    let look = store.waiting_steps(NAMESPACE, &handlers, 0, window);
+    let mut waiting = timed(&mut spent.look, items, look).await?.steps;
+    // Of the other lane, too.
+    let ours: HashSet<Uuid> = tasks.iter().map(|task| task.task_id.0).collect();
+    waiting.retain(|step| ours.contains(&step.task_id));
+    let to_start = |waiting| ToStart {
+        waiting,
+        delivery_id: Uuid::now_v7(),
+        session_id: session,
+        timeout_ms: TIMEOUT_MS,
+    };
+    let batch: Vec<ToStart> = waiting.into_iter().map(to_start).collect();
+    let start = store.start_steps(NAMESPACE, &batch, ACTOR);
+    Ok(timed(&mut spent.start, items, start).await?.0)
+}
+
+fn to_enqueue(ready: ReadyStep) -> ToEnqueue {
+    ToEnqueue {
+        traceparent: ready.traceparent.clone(),
+        queue: NAMESPACE.to_owned(),
+        callable: HANDLER.to_owned(),
+        ready,
+        to: None,
+        held_to: None,
+    }
 }
 
 async fn timed<T, E>(

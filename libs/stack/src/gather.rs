@@ -9,6 +9,7 @@ use tokio::sync::{
     oneshot,
 };
 
+pub use crate::pace::Gap;
 use crate::pace::Pace;
 
 /// A verb that takes a batch: one transaction for all of it.
@@ -24,6 +25,9 @@ pub trait Stage: Send + Sync + 'static {
 
     /// The most that the items of a batch may weigh, unless one alone weighs more.
     const MAX_WEIGHT: usize = usize::MAX;
+
+    /// What each lane leaves between batches where many items come.
+    const GAP: Gap = Gap::USUAL;
 
     /// How much work an item is, where they differ much.
     fn weight(_item: &Self::Item) -> usize {
@@ -172,7 +176,7 @@ async fn run<S: Stage>(
 ) {
     let mut arrived = Vec::with_capacity(bound);
     let mut left: Vec<Arrival<S>> = Vec::new();
-    let mut pace = Pace::new();
+    let mut pace = Pace::new(S::GAP);
     loop {
         pace.next().await;
         arrived.append(&mut left);
@@ -190,6 +194,7 @@ async fn run<S: Stage>(
             // Committed all the same if nobody waits any more.
             caller.send(answer).ok();
         }
+        pace.answer();
     }
 }
 

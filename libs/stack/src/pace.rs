@@ -8,25 +8,42 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// The least time from one batch's beginning to the next's, where batches hold three items and more.
-const CROWDED: Duration = Duration::from_millis(5);
 /// Items in a batch from where on the next one waits: a few steps of one task are no crowd.
 const FEW: f64 = 2.0;
 /// How much a batch counts among those before it: a single large one makes no crowd.
 const WEIGHT: f64 = 1.0 / 16.0;
 
+/// How long a lane leaves between two batches that hold three items and more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// Nothing: what comes has been gathered before.
+    None,
+    /// From one's beginning to the next's: items come independently of each other.
+    FromBegin(Duration),
+    /// From one's answers to the next's beginning: they bring about the next items, which then come as one batch.
+    FromAnswers(Duration),
+}
+
+impl Gap {
+    /// Of a stage that does not say otherwise.
+    pub const USUAL: Self = Self::FromBegin(Duration::from_millis(5));
+}
+
 /// The pace of one lane.
 #[derive(Debug)]
 pub struct Pace {
+    gap: Gap,
     /// Items in a batch, on average over the last ones.
     items: f64,
     begun: Instant,
+    answered: Instant,
 }
 
 impl Pace {
     /// Of a lane that has had no batch yet.
-    pub fn new() -> Self {
-        Self { items: 1.0, begun: Instant::now() }
+    pub fn new(gap: Gap) -> Self {
+        let now = Instant::now();
+        Self { gap, items: 1.0, begun: now, answered: now }
     }
 
     /// Notes a batch that begins now.
@@ -36,9 +53,19 @@ impl Pace {
         self.begun = Instant::now();
     }
 
+    /// Notes that its items have their answers now.
+    pub fn answer(&mut self) {
+        self.answered = Instant::now();
+    }
+
     /// Waits until the next may begin. In between, nothing is waited for.
     pub async fn next(&self) {
-        let next = self.begun + CROWDED.mul_f64((self.items - FEW).clamp(0.0, 1.0));
+        let crowd = (self.items - FEW).clamp(0.0, 1.0);
+        let next = match self.gap {
+            Gap::None => return,
+            Gap::FromBegin(gap) => self.begun + gap.mul_f64(crowd),
+            Gap::FromAnswers(gap) => self.answered + gap.mul_f64(crowd),
+        };
         // A timer rounds up to the next millisecond, also one that is over.
         if Instant::now() < next {
             sleep_until(next).await;
@@ -50,9 +77,11 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const CROWDED: Duration = Duration::from_millis(5);
+
     /// How long a lane waits that has just begun the last of these batches.
     async fn wait_after(batches: impl IntoIterator<Item = usize>) -> Duration {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(Gap::FromBegin(CROWDED));
         for items in batches {
             pace.next().await;
             pace.begin(items);
@@ -84,11 +113,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_took_longer_is_followed_at_once() {
-        let mut pace = Pace::new();
-        (0..100).for_each(|_| pace.begin(8));
-        tokio::time::sleep(CROWDED).await;
-        let ended = Instant::now();
+        assert_eq!(wait_after_slow_ones(Gap::FromBegin(CROWDED)).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_answers_bring_the_next_items_they_are_waited_for_however_long_a_batch_took() {
+        assert_eq!(wait_after_slow_ones(Gap::FromAnswers(CROWDED)).await, CROWDED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_that_was_gathered_before_does_not_wait() {
+        assert_eq!(wait_after_slow_ones(Gap::None).await, Duration::ZERO);
+    }
+
+    /// How long a lane waits after a crowd, each batch of which has taken as long as a gap.
+    async fn wait_after_slow_ones(gap: Gap) -> Duration {
+        let mut pace = Pace::new(gap);
+        for _ in 0..100 {
+            pace.begin(8);
+            tokio::time::sleep(CROWDED).await;
+            pace.answer();
+        }
+        let answered = Instant::now();
         pace.next().await;
-        assert_eq!(ended.elapsed(), Duration::ZERO);
+        answered.elapsed()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tasker_stack::gather::Stage;
+use tasker_stack::gather::{Gap, Stage};
 use tasker_store::{Completion, FastVerdict, Started, StoreError, Verdict};
 use tasker_trace::TraceContext;
 use tracing::field::Empty;
@@ -46,6 +46,8 @@ impl Stage for CompleteSteps {
     type Key = (Uuid, i32);
 
     const MAX_WEIGHT: usize = MAX_BYTES;
+    // Gathered by step-enqueuer.
+    const GAP: Gap = Gap::None;
 
     fn weight(item: &Completion) -> usize {
         item.payload.data.len()

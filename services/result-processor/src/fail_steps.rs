@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tasker_stack::gather::Stage;
+use tasker_stack::gather::{Gap, Stage};
 use tasker_store::{Failure, FastVerdict, StoreError, Verdict};
 use tasker_trace::TraceContext;
 use uuid::Uuid;
@@ -36,6 +36,9 @@ impl Stage for FailSteps {
     type Answer = Fast<Verdict>;
     type Error = StoreError;
     type Key = (Uuid, i32);
+
+    // Gathered by step-enqueuer.
+    const GAP: Gap = Gap::None;
 
     fn key(item: &Failed) -> (Uuid, i32) {
         (item.failure.held.task_id, item.failure.held.ordinal)

@@ -8,7 +8,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tasker_domain::{Ordinal, Template, TemplateId, expand::Limits, template::Step};
-use tasker_stack::gather::Stage;
+use tasker_stack::gather::{Gap, Stage};
 use tasker_store::{
     Completion, DomainEvent, Failure, Held, Judged, Locked, Payload, Settlement, Started,
     StoreError, ToLock, Verdict,
@@ -106,6 +106,9 @@ impl Stage for SettleSteps {
     type Answer = Completed;
     type Error = StoreError;
     type Key = (Uuid, i32);
+
+    // Gathered by step-enqueuer.
+    const GAP: Gap = Gap::None;
 
     fn key(item: &Unsettled) -> (Uuid, i32) {
         (item.held().task_id, item.held().ordinal)

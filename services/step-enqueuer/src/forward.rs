@@ -15,7 +15,7 @@ use tasker_api::{
     v1::{ResultVerdict, ResultVerdictFor},
 };
 use tasker_runtime::mesh::TracedBalance;
-use tasker_stack::gather::Stage;
+use tasker_stack::gather::{Gap, Stage};
 use tasker_stage::result::{self, sentence};
 use tasker_store::{Announcement, StoreError, ToQueue, Verdict};
 use tokio::time::{sleep, timeout};
@@ -53,6 +53,8 @@ impl Stage for ForwardResults {
     type Key = String;
 
     const MAX_WEIGHT: usize = MAX_MESSAGE_BYTES;
+    // Answers and what they unlock go to workers, whose next results come back together.
+    const GAP: Gap = Gap::FromAnswers(Duration::from_millis(3));
 
     fn weight(item: &Submission) -> usize {
         item.result.encoded_len()
