@@ -155,7 +155,8 @@ async fn begin_by_queue(
     spent: &mut Spent,
 ) -> Result<Vec<Started>> {
     let items = tasks.len();
-    let create = store.create_tasks_in_places(tasks, &HashMap::new(), ACTOR);
+    let no_places = HashMap::new();
+    let create = store.create_tasks_in_places(tasks, &no_places, ACTOR);
     let born = timed(&mut spent.create, items, create).await?;
     let queued: Vec<ToEnqueue> = born.ready.into_iter().map(to_enqueue).collect();
     timed(&mut spent.enqueue, items, store.enqueue_steps(&queued, ACTOR)).await?;
