@@ -25,8 +25,9 @@ const LANES: usize = 2;
 /// How long tasks go through alone, one after another.
 const BY_ONE: Duration = Duration::from_secs(2);
 const ACTOR: &str = "bench";
-/// Of the example.
+/// The namespace of the example.
 const NAMESPACE: &str = "arithmetic";
+/// The handler of all its steps.
 const HANDLER: &str = "square";
 /// How long an attempt may take, in ms.
 const TIMEOUT_MS: i64 = 30_000;
@@ -66,10 +67,12 @@ pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<(
     Ok(())
 }
 
-/// Time and items of each verb.
+/// Time and items of each verb, and how far a lane has come.
 #[derive(Default)]
 struct Spent {
     steps: usize,
+    /// The last message of its worker queue that a lane has taken.
+    seen: i64,
     create: (Duration, usize),
     enqueue: (Duration, usize),
     look: (Duration, usize),
@@ -119,6 +122,7 @@ async fn lane(store: Store, template_id: Uuid, batch: usize, time: Duration) -> 
         } else {
             begin_by_queue(&store, &tasks, session, &mut spent).await?
         };
+        ensure!(!started.is_empty(), "no first steps have been leased");
         while !started.is_empty() {
             ensure!(started.len() == batch, "not all steps have been leased");
             let results = completed(started, session);
@@ -160,12 +164,13 @@ async fn begin_by_queue(
     let born = timed(&mut spent.create, items, create).await?;
     let queued: Vec<ToEnqueue> = born.ready.into_iter().map(to_enqueue).collect();
     timed(&mut spent.enqueue, items, store.enqueue_steps(&queued, ACTOR)).await?;
-    let (handlers, window) = ([HANDLER.to_owned()], i64::try_from(LANES * items)?);
-    let look = store.waiting_steps(NAMESPACE, &handlers, 0, window);
+    // Wide enough for what the other lane has there, too, and from what was not there before.
+    let (handlers, window) = ([HANDLER.to_owned()], i64::try_from(LANES * items + 1)?);
+    let look = store.waiting_steps(NAMESPACE, &handlers, spent.seen + 1, window);
     let mut waiting = timed(&mut spent.look, items, look).await?.steps;
-    // Of the other lane, too.
     let ours: HashSet<Uuid> = tasks.iter().map(|task| task.task_id.0).collect();
     waiting.retain(|step| ours.contains(&step.task_id));
+    spent.seen = waiting.iter().map(|step| step.message_id).max().unwrap_or(spent.seen);
     let to_start = |waiting| ToStart {
         waiting,
         delivery_id: Uuid::now_v7(),

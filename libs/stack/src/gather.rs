@@ -178,9 +178,9 @@ async fn run<S: Stage>(
     let mut left: Vec<Arrival<S>> = Vec::new();
     let mut pace = Pace::new(S::GAP);
     loop {
-        pace.next().await;
         arrived.append(&mut left);
         if arrived.is_empty() {
+            pace.next().await;
             let taken = arrivals.lock().await.recv_many(&mut arrived, bound).await;
             if taken == 0 {
                 return;
@@ -252,11 +252,71 @@ async fn apply<S: Stage>(stage: &S, items: &[S::Item]) -> Vec<Answer<S>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex as Record;
+    use std::{sync::Mutex as Record, time::Duration};
 
-    use tokio::sync::Semaphore;
+    use tokio::{
+        sync::Semaphore,
+        time::{Instant, sleep},
+    };
 
     use super::*;
+
+    /// Its answers bring the next items, within two milliseconds. Remembers how many each batch had, and when it
+    /// began.
+    #[derive(Default)]
+    struct Echo {
+        batches: Arc<Record<Vec<(usize, Instant)>>>,
+    }
+
+    const COME_BACK: Duration = Duration::from_millis(2);
+    const GAP: Duration = Duration::from_millis(3);
+    /// Longer than the gap.
+    const WORK: Duration = Duration::from_millis(5);
+
+    impl Stage for Echo {
+        type Item = i32;
+        type Answer = ();
+        type Error = &'static str;
+        type Key = i32;
+
+        const GAP: Gap = Gap::FromAnswers(GAP);
+
+        fn key(item: &i32) -> i32 {
+            *item
+        }
+
+        async fn apply(&self, items: &[i32]) -> Result<Vec<()>, &'static str> {
+            self.batches.lock().unwrap().push((items.len(), Instant::now()));
+            sleep(WORK).await;
+            Ok(vec![(); items.len()])
+        }
+
+        fn may_be_one_items_fault(_: &&'static str) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_answers_to_a_crowd_bring_is_one_batch() {
+        let echo = Echo::default();
+        let batches = Arc::clone(&echo.batches);
+        let gather = Gather::spawn(echo, Bounds { batch: 100, waiting: 100, lanes: 1 });
+        for caller in 0..10 {
+            let gather = gather.clone();
+            tokio::spawn(async move {
+                loop {
+                    gather.submit(caller).unwrap().await.unwrap().unwrap();
+                    // Not all of them at the same time.
+                    sleep(if caller % 2 == 0 { Duration::ZERO } else { COME_BACK }).await;
+                }
+            });
+        }
+        sleep(Duration::from_secs(1)).await;
+        let batches = batches.lock().unwrap();
+        let (sizes, begun): (Vec<_>, Vec<_>) = batches.iter().copied().rev().take(50).unzip();
+        assert_eq!(sizes, [10; 50]);
+        assert!(begun.windows(2).all(|pair| pair[0] - pair[1] == WORK + GAP), "{begun:?}");
+    }
 
     /// Doubles numbers; 13 fails, 66 panics, 99 is the database's fault. Remembers its batches.
     struct Double {

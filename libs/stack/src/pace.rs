@@ -1,4 +1,5 @@
-//! When a stage's next batch begins: at once where items come one by one, later where many come.
+//! When a stage's next batch begins: at once where items come one by one, later where many come that nobody has
+//! gathered before.
 //!
 //! A statement costs about the same for one item as for ten. At a part of the load that a stage can bear,
 //! batches that begin as soon as they can are small, and their statements take the processor from whoever
@@ -13,14 +14,14 @@ const FEW: f64 = 2.0;
 /// How much a batch counts among those before it: a single large one makes no crowd.
 const WEIGHT: f64 = 1.0 / 16.0;
 
-/// How long a lane leaves between two batches that hold three items and more.
+/// How long a lane waits with its next batch, where batches hold three items and more on average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gap {
     /// Nothing: what comes has been gathered before.
     None,
     /// From one's beginning to the next's: items come independently of each other.
     FromBegin(Duration),
-    /// From one's answers to the next's beginning: they bring about the next items, which then come as one batch.
+    /// From one's answers to the next's beginning: they bring about the next items, which then come together.
     FromAnswers(Duration),
 }
 
@@ -35,37 +36,35 @@ pub struct Pace {
     gap: Gap,
     /// Items in a batch, on average over the last ones.
     items: f64,
-    begun: Instant,
-    answered: Instant,
+    /// When the gap begins.
+    since: Instant,
 }
 
 impl Pace {
     /// Of a lane that has had no batch yet.
     pub fn new(gap: Gap) -> Self {
-        let now = Instant::now();
-        Self { gap, items: 1.0, begun: now, answered: now }
+        Self { gap, items: 1.0, since: Instant::now() }
     }
 
     /// Notes a batch that begins now.
     pub fn begin(&mut self, items: usize) {
         let items = u32::try_from(items).unwrap_or(u32::MAX);
         self.items += WEIGHT * (f64::from(items) - self.items);
-        self.begun = Instant::now();
+        self.since = Instant::now();
     }
 
     /// Notes that its items have their answers now.
     pub fn answer(&mut self) {
-        self.answered = Instant::now();
+        if let Gap::FromAnswers(_) = self.gap {
+            self.since = Instant::now();
+        }
     }
 
     /// Waits until the next may begin. In between, nothing is waited for.
     pub async fn next(&self) {
         let crowd = (self.items - FEW).clamp(0.0, 1.0);
-        let next = match self.gap {
-            Gap::None => return,
-            Gap::FromBegin(gap) => self.begun + gap.mul_f64(crowd),
-            Gap::FromAnswers(gap) => self.answered + gap.mul_f64(crowd),
-        };
+        let (Gap::FromBegin(gap) | Gap::FromAnswers(gap)) = self.gap else { return };
+        let next = self.since + gap.mul_f64(crowd);
         // A timer rounds up to the next millisecond, also one that is over.
         if Instant::now() < next {
             sleep_until(next).await;
@@ -119,6 +118,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_answers_bring_the_next_items_they_are_waited_for_however_long_a_batch_took() {
         assert_eq!(wait_after_slow_ones(Gap::FromAnswers(CROWDED)).await, CROWDED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_to_lone_items_are_followed_at_once() {
+        let mut pace = Pace::new(Gap::FromAnswers(CROWDED));
+        for _ in 0..100 {
+            pace.begin(1);
+            pace.answer();
+        }
+        let answered = Instant::now();
+        pace.next().await;
+        assert_eq!(answered.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
