@@ -3,25 +3,33 @@
 use std::time::Duration;
 
 use tasker_api::v1::{CreateTaskRequest, TemplateRef, task_service_client::TaskServiceClient};
+use tasker_client::NewTask;
 use tasker_integration_tests::{Mesh, register_examples, until};
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Nobody tries again by itself.
-async fn create(tasks: &mut TaskServiceClient<Channel>) -> Result<String, Status> {
+fn linear(request_id: &str) -> CreateTaskRequest {
     let template = TemplateRef {
         namespace: "arithmetic".to_owned(),
         name: "linear".to_owned(),
         ..TemplateRef::default()
     };
     let context = tasker_api::v1::Payload { data: r#"{"n": 2}"#.into(), ..Default::default() };
-    let request = CreateTaskRequest {
+    CreateTaskRequest {
         template: Some(template),
         context: Some(context),
+        request_id: request_id.to_owned(),
         ..CreateTaskRequest::default()
-    };
+    }
+}
+
+/// Nobody tries again by itself.
+async fn create(
+    tasks: &mut TaskServiceClient<Channel>,
+    request: CreateTaskRequest,
+) -> Result<String, Status> {
     Ok(tasks.create_task(request).await?.into_inner().task_id)
 }
 
@@ -30,23 +38,31 @@ async fn a_namespace_with_a_full_backlog_takes_tasks_again_once_workers_have_com
     let mesh = Mesh::setup().with("task_request.max_backlog", "5").start().await;
     register_examples(&mesh.client(), &["linear"]).await;
     let mut tasks = TaskServiceClient::new(mesh.channel().await);
-    let mut accepted = 0;
-    let refusal = until("the backlog is full", PATIENCE, async || match create(&mut tasks).await {
-        Ok(_) => {
-            accepted += 1;
-            None
+    let first = create(&mut tasks, linear("first")).await.unwrap();
+    let mut accepted = 1;
+    let refusal = until("the backlog is full", PATIENCE, async || {
+        match create(&mut tasks, linear("")).await {
+            Ok(_) => {
+                accepted += 1;
+                None
+            }
+            Err(refusal) => Some(refusal),
         }
-        Err(refusal) => Some(refusal),
     })
     .await;
     assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
     assert!(refusal.get_details_retry_info().is_some(), "{refusal:?}");
     assert!(refusal.message().contains("task_request.max_backlog"), "{refusal}");
     assert!(accepted >= 5, "{accepted} were accepted");
+    assert_eq!(
+        create(&mut tasks, linear("first")).await.unwrap(),
+        first,
+        "a repeat is no task more"
+    );
 
     let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
     until("tasks are taken again", PATIENCE, async || {
-        let created = create(&mut tasks).await;
+        let created = create(&mut tasks, linear("")).await;
         created.inspect(|_| accepted += 1).ok()
     })
     .await;
@@ -54,4 +70,35 @@ async fn a_namespace_with_a_full_backlog_takes_tasks_again_once_workers_have_com
     ledger.until_completed(accepted, PATIENCE).await;
     worker.stop().await;
     ledger.every_task_has_completed_once(accepted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_more_comes_than_is_worked_off_births_give_way_to_steps_and_the_rest_is_refused() {
+    let mesh = Mesh::setup().with("task_request.max_batch", "5").start().await;
+    register_examples(&mesh.client(), &["linear", "refund"]).await;
+    let (ledger, channel) = (mesh.ledger().await, mesh.channel().await);
+    // Steps that are worked off by and by, though no worker is here: nobody can read them.
+    let waiting = "INSERT INTO pgmq.q_worker_arithmetic_queue (vt, message)
+        SELECT clock_timestamp(), '{}' FROM generate_series(1, 50000)";
+    assert_eq!(ledger.change(waiting).await, 50_000);
+    let some = "DELETE FROM pgmq.q_worker_arithmetic_queue WHERE msg_id IN (
+        SELECT msg_id FROM pgmq.q_worker_arithmetic_queue ORDER BY msg_id LIMIT 100)";
+    let mut accepted = 0;
+    let refusal = until("births give way", PATIENCE, async || {
+        ledger.change(some).await;
+        let calls = (0..100).map(|_| {
+            let mut tasks = TaskServiceClient::new(channel.clone());
+            async move { create(&mut tasks, linear("")).await }
+        });
+        let answers = futures::future::join_all(calls).await;
+        accepted += answers.iter().filter(|answer| answer.is_ok()).count();
+        answers.into_iter().find_map(Result::err)
+    })
+    .await;
+    assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
+    assert!(refusal.get_details_retry_info().is_some(), "{refusal:?}");
+    assert!(refusal.message().contains("more tasks come than are worked off"), "{refusal}");
+    assert!(accepted > 0, "births go on");
+    let refund = NewTask::of("refunds", "refund").context(&serde_json::json!({})).unwrap();
+    mesh.client().create_task(refund).await.expect("another namespace is not late");
 }

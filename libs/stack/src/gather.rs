@@ -1,12 +1,17 @@
 //! Gathers what arrives while a batch commits, and makes it the next batch: group commit.
 
-use std::{collections::HashSet, fmt, hash::Hash, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    collections::HashSet, fmt, hash::Hash, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 
 use futures::FutureExt as _;
-use tokio::sync::{
-    Mutex,
-    mpsc::{self, error::TrySendError},
-    oneshot,
+use tokio::{
+    sync::{
+        Mutex,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+    time::{Instant, sleep},
 };
 
 pub use crate::pace::Gap;
@@ -45,6 +50,11 @@ pub trait Stage: Send + Sync + 'static {
 
     /// Whether the error may be one item's fault, so that the others deserve another try.
     fn may_be_one_items_fault(error: &Self::Error) -> bool;
+
+    /// What a lane leaves to others after a batch that took so long.
+    fn rest_after(&self, _took: Duration) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Why an item got no answer.
@@ -108,6 +118,12 @@ impl<S: Stage> Gather<S> {
             tokio::spawn(run(stage.clone(), waiting.clone(), bounds.batch.max(1)));
         }
         Self { arrivals }
+    }
+
+    /// Items that wait for a batch.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.arrivals.max_capacity() - self.arrivals.capacity()
     }
 
     /// Hands an item in. The answer comes after the commit of its batch.
@@ -188,13 +204,18 @@ async fn run<S: Stage>(
         }
         let (items, callers) = batch::<S>(&mut arrived, &mut left);
         pace.begin(items.len());
+        let begun = Instant::now();
         let answers = apply(&*stage, &items).await;
+        let rest = stage.rest_after(begun.elapsed());
         // Only now, after the commit: an answer is a promise.
         for (caller, answer) in callers.into_iter().zip(answers) {
             // Committed all the same if nobody waits any more.
             caller.send(answer).ok();
         }
         pace.answer();
+        if !rest.is_zero() {
+            sleep(rest).await;
+        }
     }
 }
 
@@ -316,6 +337,48 @@ mod tests {
         let (sizes, begun): (Vec<_>, Vec<_>) = batches.iter().copied().rev().take(50).unzip();
         assert_eq!(sizes, [10; 50]);
         assert!(begun.windows(2).all(|pair| pair[0] - pair[1] == WORK + GAP), "{begun:?}");
+    }
+
+    /// Leaves three times as long to others as a batch has taken.
+    struct Modest;
+
+    impl Stage for Modest {
+        type Item = i32;
+        type Answer = Instant;
+        type Error = &'static str;
+        type Key = i32;
+
+        const GAP: Gap = Gap::None;
+
+        fn key(item: &i32) -> i32 {
+            *item
+        }
+
+        async fn apply(&self, items: &[i32]) -> Result<Vec<Instant>, &'static str> {
+            let begun = Instant::now();
+            sleep(WORK).await;
+            Ok(vec![begun; items.len()])
+        }
+
+        fn may_be_one_items_fault(_: &&'static str) -> bool {
+            false
+        }
+
+        fn rest_after(&self, took: Duration) -> Duration {
+            took * 3
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stage_that_gives_way_answers_at_once_and_then_leaves_a_while_to_others() {
+        let gather = Gather::spawn(Modest, Bounds { batch: 1, waiting: 100, lanes: 1 });
+        let first = gather.submit(1).unwrap();
+        let second = gather.submit(2).unwrap();
+        assert_eq!(gather.waiting(), 2);
+        let first = first.await.unwrap().unwrap();
+        assert_eq!(first.elapsed(), WORK);
+        assert_eq!(second.await.unwrap().unwrap() - first, WORK * 4);
+        assert_eq!(gather.waiting(), 0);
     }
 
     /// Doubles numbers; 13 fails, 66 panics, 99 is the database's fault. Remembers its batches.

@@ -1,6 +1,9 @@
 //! Gives birth to tasks, once for each identity.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tasker_domain::{Rank, TaskId, identity};
 use tasker_stack::gather::Stage;
@@ -11,7 +14,7 @@ use tasker_store::{
 };
 use uuid::Uuid;
 
-use crate::first_steps::FirstSteps;
+use crate::{backlog::Backlog, first_steps::FirstSteps};
 
 /// How often a batch is tried while other replicas bring the same tasks.
 const LOOKS: u32 = 3;
@@ -41,6 +44,7 @@ pub enum Outcome {
 /// The verb.
 pub struct CreateTasks {
     pub database: Database,
+    pub backlog: Backlog,
     /// Who is named in the history.
     pub actor: String,
     pub step_enqueuer: Hints<ReadyStep>,
@@ -81,6 +85,10 @@ impl Stage for CreateTasks {
 
     fn may_be_one_items_fault(error: &StoreError) -> bool {
         !error.is_unavailable()
+    }
+
+    fn rest_after(&self, took: Duration) -> Duration {
+        self.backlog.way_after(took)
     }
 }
 

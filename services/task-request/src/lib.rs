@@ -12,6 +12,7 @@ mod first_steps;
 mod history;
 mod listen;
 mod pauses;
+mod repeats;
 mod requests;
 mod reruns;
 mod resolve;
@@ -35,7 +36,8 @@ use tonic::service::Routes;
 
 use crate::{
     backlog::Backlog, create_tasks::CreateTasks, first_steps::FirstSteps, pauses::Pauses,
-    requests::Requests, reruns::Reruns, task_service::Tasks, template_service::Templates,
+    repeats::Repeats, requests::Requests, reruns::Reruns, task_service::Tasks,
+    template_service::Templates,
 };
 
 /// The service.
@@ -61,18 +63,30 @@ impl TaskRequest {
         let first_steps = config.mesh.makes_calls().then(|| {
             StepEnqueuerServiceClient::new(first_steps).max_decoding_message_size(MAX_MESSAGE_BYTES)
         });
+        let bounds = config.bounds;
+        let may_wait = backlog::Bounds {
+            steps: config.section.max_backlog,
+            requests: bounds.batch.div_ceil(4),
+        };
+        let backlog = Backlog::new(database.clone(), may_wait);
         let verb = CreateTasks {
             database: database.clone(),
+            backlog: backlog.clone(),
             actor: context.instance.clone(),
             step_enqueuer: step_enqueuer.clone(),
             first_steps: FirstSteps::new(first_steps),
             announcer,
             finalizer: tasker_stage::finalizer(&config.mesh, &context.drain)?,
         };
-        let births = Gather::spawn(verb, config.bounds);
+        let births = Gather::spawn(verb, bounds);
+        let repeats = Repeats::new(database.clone(), bounds);
         let wake = Wake::default();
-        let requests =
-            Requests { database: database.clone(), births: births.clone(), wake: wake.clone() };
+        let requests = Requests {
+            database: database.clone(),
+            births: births.clone(),
+            repeats: repeats.clone(),
+            wake: wake.clone(),
+        };
         context.spawn("listening", listen::run(database.clone(), wake, context.drain.clone()));
         context.spawn(
             "reading requests",
@@ -82,12 +96,12 @@ impl TaskRequest {
         let finalizer = mesh::channel("finalizer", &config.mesh.finalizer, &context.drain)?;
         let finalizer =
             FinalizerServiceClient::new(finalizer).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let backlog = Backlog::new(database.clone(), config.section.max_backlog);
         let reruns = Reruns { database: database.clone(), backlog: backlog.clone(), step_enqueuer };
         let tasks = Tasks {
             database: database.clone(),
             backlog,
             births,
+            repeats,
             pauses: pauses.clone(),
             reruns,
             finalizer,

@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::{
     create_tasks::{CreateTasks, Outcome},
+    repeats::Repeats,
     resolve,
-    task_service::{TRIES, repeated},
+    task_service::TRIES,
 };
 
 /// Where programs put their requests.
@@ -58,6 +59,7 @@ struct Body {
 pub struct Requests {
     pub database: Database,
     pub births: Gather<CreateTasks>,
+    pub repeats: Repeats,
     /// Has the queue read.
     pub wake: Wake,
 }
@@ -163,7 +165,7 @@ impl Requests {
         };
         match resolve::request(&found, asked, trace) {
             Ok(task) => Ok((found.name, NewTask { message_id: Some(message.id), ..task })),
-            Err(invalid) => match repeated(&self.database, &request_id).await {
+            Err(invalid) => match self.repeats.of(&request_id).await {
                 Ok(None) => {
                     let all = invalid.violations().iter();
                     let all = all.map(|(path, what)| format!("{path}: {what}"));

@@ -42,7 +42,7 @@ impl Reruns {
         if let Some(context) = &item.context {
             resolve::fits(&template, &context.content_type, &context.data)?;
         }
-        self.backlog.admit(&template.namespace)?;
+        self.backlog.admit(&template, 0)?;
         match self.try_to(&item, &template).await.map_err(|error| self.failed(&error))? {
             Rerun::Born(ready) => {
                 self.step_enqueuer.tell(ready);

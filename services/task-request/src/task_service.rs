@@ -15,11 +15,11 @@ use tasker_api::{
         task_service_server::TaskService,
     },
 };
-use tasker_domain::{TaskId, Template, identity};
+use tasker_domain::{TaskId, Template};
 use tasker_runtime::mesh::TracedBalance;
 use tasker_stack::gather::{Gather, Refused};
 use tasker_stage::{Database, refused, store_error, wire};
-use tasker_store::{ByHand, StoreError, TaskFilter};
+use tasker_store::{ByHand, TaskFilter};
 use tasker_trace::TraceContext;
 use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument as _, Span};
@@ -29,6 +29,7 @@ use crate::{
     create_tasks::{CreateTasks, Outcome},
     history,
     pauses::{self, Pauses},
+    repeats::Repeats,
     reruns::Reruns,
     resolve,
 };
@@ -41,6 +42,7 @@ pub struct Tasks {
     pub database: Database,
     pub backlog: Backlog,
     pub births: Gather<CreateTasks>,
+    pub repeats: Repeats,
     pub pauses: Pauses,
     pub reruns: Reruns,
     /// Watches tasks, and ends them.
@@ -240,12 +242,12 @@ impl Tasks {
             let found = resolve::template(&self.database, request.template.clone()).await?;
             let task = resolve::request(&found, request.clone(), trace.clone());
             let task = task.map_err(Status::from).and_then(|task| {
-                self.backlog.admit(&found.template.namespace)?;
+                self.backlog.admit(&found.template, self.births.waiting())?;
                 Ok(task)
             });
             let task = match task {
                 Ok(task) => task,
-                Err(refused) => return self.known_or(&request.request_id, refused).await,
+                Err(why) => return self.known_or(&request.request_id, why).await,
             };
             let task_id = task.task_id;
             Span::current().record("task.id", tracing::field::display(task_id));
@@ -272,15 +274,10 @@ impl Tasks {
 
     /// What cannot be a task now may have been one when it was first asked for: the newest version may ask
     /// for more since, and the backlog may be longer.
-    async fn known_or(
-        &self,
-        request_id: &str,
-        refused: Status,
-    ) -> Result<CreateTaskResponse, Status> {
-        let known = repeated(&self.database, request_id).await;
-        match known.map_err(|error| store_error(&error))? {
+    async fn known_or(&self, request_id: &str, why: Status) -> Result<CreateTaskResponse, Status> {
+        match self.repeats.of(request_id).await.map_err(|error| refused(&error))? {
             Some(task) => self.first_answer(task).await,
-            None => Err(refused),
+            None => Err(why),
         }
     }
 
@@ -298,15 +295,6 @@ impl Tasks {
             .map_err(|error| store_error(&error))?;
         row.map(wire::task).ok_or_else(|| status::not_found("task", &task.to_string()))
     }
-}
-
-/// The task that an earlier try of a request has brought.
-pub async fn repeated(database: &Database, request_id: &str) -> Result<Option<TaskId>, StoreError> {
-    if request_id.is_empty() {
-        return Ok(None);
-    }
-    let known = database.store.task_of_request(&identity::request_key(request_id)).await;
-    known.inspect_err(|error| database.noticed(error))
 }
 
 fn born(task_id: TaskId, template: &Template) -> CreateTaskResponse {

@@ -74,21 +74,30 @@ pub enum Unborn {
 }
 
 impl Store {
-    /// The task that a request has brought, if it has.
+    /// The tasks that requests have brought, of those that have.
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn task_of_request(
+    pub async fn tasks_of_requests(
         &self,
-        repetition: &[u8; 32],
-    ) -> Result<Option<TaskId>, StoreError> {
-        let known = sqlx::query_scalar!(
-            "SELECT task_id FROM task_identities WHERE identity = $1",
-            repetition.as_slice()
+        repetitions: &[identity::Key],
+    ) -> Result<HashMap<identity::Key, TaskId>, StoreError> {
+        let keys: Vec<Vec<u8>> = repetitions.iter().map(|key| key.to_vec()).collect();
+        let known = sqlx::query!(
+            "SELECT identity, task_id FROM task_identities WHERE identity = ANY($1)",
+            &keys
         )
-        .fetch_optional(&self.durable)
+        .fetch_all(&self.durable)
         .await?;
-        Ok(known.map(TaskId))
+        let known = known.into_iter().map(|row| {
+            let key = identity::Key::try_from(row.identity);
+            let corrupt = |_| StoreError::Corrupt {
+                table: "task_identities",
+                what: "a key of another length".to_owned(),
+            };
+            Ok((key.map_err(corrupt)?, TaskId(row.task_id)))
+        });
+        known.collect()
     }
 
     /// Gives birth to tasks with all their steps, once for each repetition and identity: no two items
