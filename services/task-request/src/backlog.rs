@@ -8,8 +8,9 @@ use std::{
 };
 
 use tasker_api::status;
-use tasker_domain::{ErrorKind, Template};
+use tasker_domain::ErrorKind;
 use tasker_stage::Database;
+use tasker_store::Backlog as Waiting;
 use tonic::Status;
 
 /// How old what is known may be. Between two looks a namespace may take a second's worth more.
@@ -20,8 +21,12 @@ const NAMESPACES: usize = 10_000;
 const AMPLE: i64 = 5_000;
 /// They do until fewer than these wait.
 const EASED: i64 = 1_000;
-/// A tenth of what comes, or more, is worked off where workers are there and quick enough to matter.
-const WORKED_OFF: i64 = 10;
+/// Steps a second that are worked off where workers are there and quick enough to matter.
+const BUSY: f64 = 500.0;
+/// And so much of what comes.
+const PART: f64 = 0.1;
+/// Looks that are further apart are not compared.
+const COMPARABLE: Duration = Duration::from_secs(3);
 /// For each of so many steps that wait, births leave their own time once more to others.
 const STEPS_A_SHARE: f64 = 1_000.0;
 /// The most of that.
@@ -46,21 +51,16 @@ pub struct Bounds {
     pub requests: usize,
 }
 
-#[derive(Default)]
-struct Known {
-    namespaces: HashMap<String, Namespace>,
-    /// Until when births give way, and how many times their own time.
-    gives_way: Option<(Instant, f64)>,
-}
+type Known = HashMap<String, Namespace>;
 
-/// The last look into a namespace, and what has come since.
-#[derive(Debug, Clone, Copy)]
+/// The last look into a namespace.
+#[derive(Debug, Clone, Copy, Default)]
 struct Namespace {
-    looked_at: Instant,
-    /// Steps, at most as many as may. None before the first look.
-    waiting: Option<i64>,
-    /// First steps of tasks that have been let in since.
-    came: i64,
+    /// When the last one began.
+    looked_at: Option<Instant>,
+    is_looking: bool,
+    /// What the last one has found, and when.
+    found: Option<(Instant, Waiting)>,
     /// Whether the mesh is late with what waits, and not the workers.
     is_late: bool,
 }
@@ -75,52 +75,42 @@ impl Backlog {
     ///
     /// # Errors
     /// Too much waits: try again later.
-    pub fn admit(&self, template: &Template, requests: usize) -> Result<(), Status> {
-        let namespace = &template.namespace;
+    pub fn admit(&self, namespace: &str, requests: usize) -> Result<(), Status> {
         let mut known = self.known();
         let now = Instant::now();
-        let seen = known.namespaces.get(namespace).copied();
-        if seen.is_none_or(|seen| seen.is_old(now)) {
-            if known.namespaces.len() >= NAMESPACES {
-                known.namespaces.retain(|_, seen| !seen.is_old(now));
-            }
+        if known.len() >= NAMESPACES && !known.contains_key(namespace) {
+            known.retain(|_, seen| !seen.is_old(now));
+        }
+        let seen = known.entry(namespace.to_owned()).or_default();
+        if seen.is_old(now) {
             // Until that look is done, the last one counts.
-            let seen = Namespace { looked_at: now, ..seen.unwrap_or(Namespace::unseen(now)) };
-            known.namespaces.insert(namespace.clone(), seen);
-            let (backlog, namespace) = (self.clone(), namespace.clone());
+            (seen.is_looking, seen.looked_at) = (true, Some(now));
+            let (backlog, namespace) = (self.clone(), namespace.to_owned());
             tokio::spawn(async move { backlog.look(namespace).await });
         }
-        let Some(seen) = known.namespaces.get_mut(namespace) else { return Ok(()) };
         self.bounds.check(*seen, requests).map_err(|why| {
             status(ErrorKind::Overloaded, format!("{why} in {namespace}: try again later"))
-        })?;
-        seen.came += first_steps(template);
-        Ok(())
+        })
     }
 
-    /// How long the next births give way after some that took so long.
+    /// How long the next births give way after some that took so long: as the latest namespace asks for.
     pub fn way_after(&self, took: Duration) -> Duration {
-        match self.known().gives_way {
-            Some((until, share)) if Instant::now() < until => took.mul_f64(share).min(LONGEST),
-            _ => Duration::ZERO,
-        }
+        let now = Instant::now();
+        self.known().values().map(|seen| seen.way_after(took, now)).max().unwrap_or_default()
     }
 
     async fn look(&self, namespace: String) {
         let limit = i64::from(self.bounds.steps);
-        match self.database.store.waits_for_workers(&namespace, limit).await {
+        let waiting = self.database.store.waits_for_workers(&namespace, limit).await;
+        let mut known = self.known();
+        let Some(seen) = known.get_mut(&namespace) else { return };
+        seen.is_looking = false;
+        match waiting {
             Ok(waiting) => {
-                let mut known = self.known();
-                let Some(seen) = known.namespaces.get_mut(&namespace) else { return };
-                if waiting >= limit && seen.waiting.is_none_or(|before| before < limit) {
-                    tracing::warn!(namespace, "{namespace} takes no tasks: {waiting} steps wait");
+                if total(waiting) >= limit && !seen.is_full(limit) {
+                    tracing::warn!(namespace, "{namespace} takes no tasks: {waiting:?}");
                 }
-                seen.found(waiting);
-                if seen.is_late {
-                    let share = (waiting as f64 / STEPS_A_SHARE).min(MAX_SHARE);
-                    // Until the look after the next, in case that takes its time.
-                    known.gives_way = Some((Instant::now() + 2 * FRESH, share));
-                }
+                seen.found(waiting, Instant::now());
             }
             // What was known counts until the next look.
             Err(error) => {
@@ -138,7 +128,7 @@ impl Backlog {
 impl Bounds {
     /// Why nothing more may come, if so.
     fn check(&self, seen: Namespace, requests: usize) -> Result<(), String> {
-        if seen.waiting.is_some_and(|waiting| waiting >= i64::from(self.steps)) {
+        if seen.is_full(self.steps.into()) {
             return Err(format!(
                 "{} steps or more, as many as may (task_request.max_backlog), wait for workers",
                 self.steps
@@ -147,7 +137,7 @@ impl Bounds {
         if seen.is_late && requests >= self.requests {
             return Err(format!(
                 "more tasks come than are worked off: {} steps wait",
-                seen.waiting.unwrap_or_default()
+                seen.found.map_or(0, |(_, waiting)| moving(waiting))
             ));
         }
         Ok(())
@@ -155,49 +145,80 @@ impl Bounds {
 }
 
 impl Namespace {
-    fn unseen(now: Instant) -> Self {
-        Self { looked_at: now, waiting: None, came: 0, is_late: false }
-    }
-
     fn is_old(&self, now: Instant) -> bool {
-        now.duration_since(self.looked_at) >= FRESH
+        !self.is_looking && self.looked_at.is_none_or(|at| now.duration_since(at) >= FRESH)
     }
 
-    /// Notes how many steps wait now.
-    fn found(&mut self, waiting: i64) {
-        let left = self.waiting.map_or(0, |before| before + self.came - waiting);
+    fn is_full(&self, limit: i64) -> bool {
+        self.found.is_some_and(|(_, waiting)| total(waiting) >= limit)
+    }
+
+    /// How long births give way to this namespace's steps.
+    fn way_after(&self, took: Duration, now: Instant) -> Duration {
+        match self.found {
+            // Until the look after the next, in case that takes its time.
+            Some((at, waiting)) if self.is_late && now.duration_since(at) < 2 * FRESH => {
+                let share = moving(waiting) as f64 / STEPS_A_SHARE;
+                took.mul_f64(share.min(MAX_SHARE)).min(LONGEST)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Notes what waits now.
+    fn found(&mut self, waiting: Waiting, now: Instant) {
         let some = if self.is_late { EASED } else { AMPLE };
-        self.is_late = waiting >= some && left > 0 && left * WORKED_OFF >= self.came;
-        self.waiting = Some(waiting);
-        self.came = 0;
+        self.is_late = moving(waiting) >= some
+            && self.found.is_some_and(|(at, before)| {
+                let time = now.duration_since(at);
+                time < COMPARABLE && is_busy(before, waiting, time)
+            });
+        self.found = Some((now, waiting));
     }
 }
 
-/// How many steps wait for workers once a task of this template is born.
-fn first_steps(template: &Template) -> i64 {
-    let first = template.steps.iter().filter(|step| step.dependencies.is_empty());
-    i64::try_from(first.count()).unwrap_or(i64::MAX)
+/// Whether workers have taken so much from a queue in a time that they are not who is late.
+fn is_busy(before: Waiting, now: Waiting, time: Duration) -> bool {
+    if before.last == 0 || now.last == 0 {
+        // An empty queue has no number to compare.
+        return false;
+    }
+    // Whoever has sent it.
+    let came = (now.last - before.last).max(0);
+    let left = (before.queued + came - now.queued) as f64;
+    left >= BUSY * time.as_secs_f64() && left >= PART * came as f64
+}
+
+/// Steps that only workers, or the mesh, keep waiting.
+fn moving(waiting: Waiting) -> i64 {
+    waiting.ready + waiting.queued
+}
+
+fn total(waiting: Waiting) -> i64 {
+    moving(waiting) + waiting.held
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { steps: 100_000, requests: 500 };
+    const BOUNDS: Bounds = Bounds { steps: 100_000, requests: 125 };
 
-    /// A namespace in which steps came and waited, look by look.
+    /// A namespace into whose queue steps came, and in which then so many waited: a look each second.
     fn seen(looks: impl IntoIterator<Item = (i64, i64)>) -> Namespace {
-        let mut seen = Namespace::unseen(Instant::now());
-        for (came, waiting) in looks {
-            seen.came += came;
-            seen.found(waiting);
+        let mut now = Instant::now();
+        let (mut seen, mut last) = (Namespace::default(), 1);
+        for (came, queued) in looks {
+            now += FRESH;
+            last += came;
+            seen.found(Waiting { queued, last, ..Waiting::default() }, now);
         }
         seen
     }
 
     #[test]
     fn where_little_waits_births_give_no_way() {
-        assert!(!seen([(3_000, 1_000), (3_000, 4_999)]).is_late);
+        assert!(!seen([(3_000, 1_000), (3_000, 3_000), (3_000, 4_999)]).is_late);
     }
 
     #[test]
@@ -210,21 +231,32 @@ mod tests {
     fn births_give_way_where_more_comes_than_is_worked_off() {
         let seen = seen([(3_000, 4_000), (3_000, 5_500)]);
         assert!(seen.is_late);
-        assert!(BOUNDS.check(seen, 499).is_ok());
-        let why = BOUNDS.check(seen, 500).unwrap_err();
+        assert!(BOUNDS.check(seen, 124).is_ok());
+        let why = BOUNDS.check(seen, 125).unwrap_err();
         assert_eq!(why, "more tasks come than are worked off: 5500 steps wait");
     }
 
     #[test]
-    fn what_is_already_worked_off_while_nothing_comes_is_given_way_to() {
-        assert!(seen([(0, 60_000), (0, 58_000)]).is_late);
+    fn births_give_way_the_longer_the_more_waits() {
+        let took = Duration::from_millis(10);
+        let after = |waits: i64, time: Duration| {
+            let seen = seen([(3_000, waits), (3_000, waits)]);
+            seen.way_after(took, seen.found.unwrap().0 + time)
+        };
+        assert_eq!(after(4_000, Duration::ZERO), Duration::ZERO);
+        assert_eq!(after(6_000, Duration::ZERO), 6 * took);
+        assert_eq!(after(60_000, Duration::ZERO), 10 * took);
+        assert_eq!(after(6_000, 2 * FRESH), Duration::ZERO, "nobody has looked for long");
+        let late = seen([(3_000, 60_000), (3_000, 60_000)]);
+        assert_eq!(late.way_after(Duration::from_secs(2), late.found.unwrap().0), LONGEST);
     }
 
     #[test]
     fn where_workers_are_late_or_away_tasks_come_up_to_the_bound() {
         let away = seen([(3_000, 50_000), (3_000, 53_000), (3_000, 56_000)]);
-        let late = seen([(3_000, 50_000), (3_000, 52_800)]);
-        for seen in [away, late] {
+        let slow = seen([(1, 6_000), (1, 5_600)]);
+        let late = seen([(9_000, 50_000), (9_000, 58_200)]);
+        for seen in [away, slow, late] {
             assert!(!seen.is_late);
             assert!(BOUNDS.check(seen, 5_000).is_ok());
         }
@@ -233,7 +265,22 @@ mod tests {
     }
 
     #[test]
-    fn one_look_does_not_tell_who_is_late() {
-        assert!(!seen([(0, 60_000)]).is_late);
+    fn what_is_held_counts_for_the_bound_alone() {
+        let mut seen = seen([(3_000, 1_000)]);
+        let now = seen.found.unwrap().0 + FRESH;
+        let waiting = Waiting { queued: 1_000, last: 6_001, held: 6_000, ready: 0 };
+        seen.found(waiting, now);
+        assert!(!seen.is_late);
+        seen.found(Waiting { held: 99_000, ..waiting }, now + FRESH);
+        assert!(BOUNDS.check(seen, 0).is_err());
+    }
+
+    #[test]
+    fn one_look_does_not_tell_who_is_late_nor_do_two_that_are_far_apart() {
+        let mut seen = seen([(0, 60_000)]);
+        assert!(!seen.is_late);
+        let (at, waiting) = seen.found.unwrap();
+        seen.found(Waiting { queued: 6_000, ..waiting }, at + COMPARABLE);
+        assert!(!seen.is_late);
     }
 }

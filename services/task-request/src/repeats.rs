@@ -5,6 +5,7 @@ use tasker_domain::{TaskId, identity};
 use tasker_stack::gather::{Bounds, Gather, Refused, Stage};
 use tasker_stage::Database;
 use tasker_store::StoreError;
+use uuid::Uuid;
 
 /// Asks for them. Clones are one.
 #[derive(Clone)]
@@ -28,25 +29,30 @@ impl Repeats {
         if request_id.is_empty() {
             return Ok(None);
         }
-        let mut answers = self.0.call([identity::request_key(request_id)]).await;
+        let mut answers = self.0.call([(Uuid::now_v7(), identity::request_key(request_id))]).await;
         answers.pop().unwrap_or(Err(Refused::Closed))
     }
 }
 
 impl Stage for FindRepeats {
-    type Item = identity::Key;
+    /// Who asks, and for what: many may ask for the same.
+    type Item = (Uuid, identity::Key);
     type Answer = Option<TaskId>;
     type Error = StoreError;
-    type Key = identity::Key;
+    type Key = Uuid;
 
-    fn key(repetition: &identity::Key) -> identity::Key {
-        *repetition
+    fn key((caller, _): &(Uuid, identity::Key)) -> Uuid {
+        *caller
     }
 
-    async fn apply(&self, requests: &[identity::Key]) -> Result<Vec<Option<TaskId>>, StoreError> {
-        let known = self.database.store.tasks_of_requests(requests).await;
+    async fn apply(
+        &self,
+        requests: &[(Uuid, identity::Key)],
+    ) -> Result<Vec<Option<TaskId>>, StoreError> {
+        let keys: Vec<_> = requests.iter().map(|(_, key)| *key).collect();
+        let known = self.database.store.tasks_of_requests(&keys).await;
         let known = known.inspect_err(|error| self.database.noticed(error))?;
-        Ok(requests.iter().map(|request| known.get(request).copied()).collect())
+        Ok(keys.iter().map(|key| known.get(key).copied()).collect())
     }
 
     fn may_be_one_items_fault(error: &StoreError) -> bool {

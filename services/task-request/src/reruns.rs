@@ -42,7 +42,8 @@ impl Reruns {
         if let Some(context) = &item.context {
             resolve::fits(&template, &context.content_type, &context.data)?;
         }
-        self.backlog.admit(&template, 0)?;
+        // What an operator asks for does not give way, but comes up to the bound.
+        self.backlog.admit(&template.namespace, 0)?;
         match self.try_to(&item, &template).await.map_err(|error| self.failed(&error))? {
             Rerun::Born(ready) => {
                 self.step_enqueuer.tell(ready);

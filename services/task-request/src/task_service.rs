@@ -242,7 +242,7 @@ impl Tasks {
             let found = resolve::template(&self.database, request.template.clone()).await?;
             let task = resolve::request(&found, request.clone(), trace.clone());
             let task = task.map_err(Status::from).and_then(|task| {
-                self.backlog.admit(&found.template, self.births.waiting())?;
+                self.backlog.admit(&found.template.namespace, self.births.waiting())?;
                 Ok(task)
             });
             let task = match task {

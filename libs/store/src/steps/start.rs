@@ -56,6 +56,19 @@ pub struct Beyond {
     pub waited: Duration,
 }
 
+/// What waits for workers in a namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Steps on their way to the worker queue.
+    pub ready: i64,
+    /// Steps in the worker queue.
+    pub queued: i64,
+    /// Steps that pauses and limits hold.
+    pub held: i64,
+    /// The highest number of a message in the worker queue, which every message raises by one; 0 if there is none.
+    pub last: i64,
+}
+
 impl Store {
     /// Looks at the steps that wait in a namespace for one of some handlers, and takes none: the oldest, so
     /// many at most; and if there may be more, as many of those with the largest priorities. `from` is the
@@ -131,8 +144,7 @@ impl Store {
         Ok(SeenWaiting { steps, beyond })
     }
 
-    /// How many steps of a namespace wait for workers, or are held; counted no further than `at_most` in
-    /// each of its two queues and among the held.
+    /// What waits for workers in a namespace, each count no higher than `at_most`.
     ///
     /// # Errors
     /// The database is not available.
@@ -140,19 +152,21 @@ impl Store {
         &self,
         namespace: &str,
         at_most: i64,
-    ) -> Result<i64, StoreError> {
+    ) -> Result<Backlog, StoreError> {
         let queue = worker_queue(namespace)?;
         // The name has been checked: it cannot be anything but a table of PGMQ.
         let sql = format!(
             "SELECT (SELECT count(*) FROM (
                     SELECT FROM pgmq.q_orchestration_ready_steps
-                    WHERE message->>'namespace' = $2 LIMIT $1) AS ready)
-                + (SELECT count(*) FROM (SELECT FROM pgmq.q_{queue} LIMIT $1) AS waiting)
-                + (SELECT count(*) FROM (
-                    SELECT FROM held_steps WHERE namespace = $2 LIMIT $1) AS held)"
+                    WHERE message->>'namespace' = $2 LIMIT $1) AS ready),
+                (SELECT count(*) FROM (SELECT FROM pgmq.q_{queue} LIMIT $1) AS queued),
+                (SELECT count(*) FROM (
+                    SELECT FROM held_steps WHERE namespace = $2 LIMIT $1) AS held),
+                (SELECT coalesce(max(msg_id), 0) FROM pgmq.q_{queue})"
         );
-        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(at_most).bind(namespace);
-        Ok(count.fetch_one(&self.relaxed).await?)
+        let counts = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(at_most).bind(namespace);
+        let (ready, queued, held, last) = counts.fetch_one(&self.relaxed).await?;
+        Ok(Backlog { ready, queued, held, last })
     }
 
     /// Gives waiting steps to workers. Does not wait for the disk. Says which of their tasks are watched.
