@@ -89,7 +89,8 @@ impl Backlog {
             tokio::spawn(async move { backlog.look(namespace).await });
         }
         self.bounds.check(*seen, requests).map_err(|why| {
-            status(ErrorKind::Overloaded, format!("{why} in {namespace}: try again later"))
+            let advice = "add workers or cores, or try again later";
+            status(ErrorKind::Overloaded, format!("{why} in {namespace}: {advice}"))
         })
     }
 
