@@ -97,9 +97,12 @@ impl Store {
                 })?;
             queue.create(&mut *tx).await?;
             dead_letters.create(&mut *tx).await?;
-            sqlx::query!("SELECT order_queue_by_priority($1)", queue.name())
-                .fetch_one(&mut *tx)
-                .await?;
+            sqlx::query!(
+                "SELECT order_queue_by_priority($1), keep_pages(('pgmq.q_' || $1)::regclass)",
+                queue.name()
+            )
+            .fetch_one(&mut *tx)
+            .await?;
         }
         if template
             .steps
@@ -113,6 +116,9 @@ impl Store {
                 what: error.to_string(),
             })?;
             events.create(&mut *tx).await?;
+            sqlx::query!("SELECT keep_pages(('pgmq.q_' || $1)::regclass)", events.name())
+                .fetch_one(&mut *tx)
+                .await?;
         }
         sqlx::query_file!(
             "sql/templates/register.sql",

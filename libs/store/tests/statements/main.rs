@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, it is how a promise fails")]
 
+mod counted;
 mod explained;
 mod hot;
 mod messages;
