@@ -1,10 +1,11 @@
 //! The worker: its settings, and its sessions one after another.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, panic::resume_unwind, sync::Arc, time::Duration};
 
 use tasker_client::{FullJitter, endpoint};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Endpoint;
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, instrument::WithSubscriber as _, warn};
 use uuid::Uuid;
 
 use crate::{
@@ -55,7 +56,8 @@ impl Worker {
     /// Works until `shutdown` ends; then drains: finishes what was begun, gives back the rest, and
     /// returns when every result is acknowledged.
     ///
-    /// A lost connection is made again for ever; deliveries and results outlive it.
+    /// A lost connection is made again for ever; deliveries and results outlive it. Where this is dropped, its
+    /// connection and its handlers are, soon after; the mesh gives their steps to others.
     ///
     /// # Errors
     /// [`WorkerError::Refused`] if the mesh will not have this worker, [`WorkerError::NotDrained`] if
@@ -66,10 +68,14 @@ impl Worker {
         let asked = async {
             shutdown.await;
             asking.stop_within(drain_timeout);
-            std::future::pending().await
+            pending().await
         };
+        // The connection and the handlers are tasks, too, and hand over to this one for each step: polled by
+        // the thread that blocks on `run`, it would have two threads take turns.
+        let work = self.work(stop).in_current_span().with_current_subscriber();
+        let work = AbortOnDropHandle::new(tokio::spawn(work));
         tokio::select! {
-            ended = self.work(stop) => ended,
+            ended = work => ended.unwrap_or_else(|failed| resume_unwind(failed.into_panic())),
             never = asked => never,
         }
     }

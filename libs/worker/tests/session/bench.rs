@@ -95,6 +95,13 @@ impl Bench {
         self.shutdown.cancel();
     }
 
+    /// Drops the future that the worker runs as. Returns when nothing of it is left.
+    pub(crate) async fn dropped(&mut self) {
+        self.worker.abort();
+        // Each handler, whether it runs or not, holds what it would tell by that it has begun.
+        assert_eq!(soon(self.begun.recv()).await, None);
+    }
+
     pub(crate) async fn ended(self) -> Result<(), WorkerError> {
         soon(self.worker).await.unwrap()
     }

@@ -143,3 +143,12 @@ async fn a_worker_that_cannot_hand_in_its_results_says_so() {
     bench.shut_down();
     assert!(matches!(bench.ended().await, Err(WorkerError::NotDrained { held: 1 })));
 }
+
+#[tokio::test]
+async fn a_worker_that_is_dropped_lets_go_of_its_connection_and_of_its_handlers() {
+    let (mut bench, mut session) = Bench::start(2).await;
+    session.deliver_acked([delivery("a", "deaf")]).await;
+    bench.begun().await;
+    bench.dropped().await;
+    assert_eq!(session.hear().await, None);
+}
