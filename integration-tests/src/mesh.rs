@@ -240,6 +240,11 @@ impl Mesh {
         of.map(|(_, replica)| replica.program.log()).collect()
     }
 
+    /// What each program has logged so far, by name.
+    pub fn all_logs(&self) -> Vec<(&str, String)> {
+        self.programs().map(|(name, program)| (name, program.log())).collect()
+    }
+
     /// Kills a process at once, and returns when it is gone.
     ///
     /// # Panics
@@ -263,19 +268,24 @@ impl Mesh {
     /// # Panics
     /// One does not end in time, or fails.
     pub async fn stop(&self) {
-        let programs = self.processes.values().map(|replica| &replica.program);
-        for program in programs.chain(&self.standalone) {
+        for (_, program) in self.programs() {
             let ended = program.stop().await;
             assert!(ended.success(), "{program:?} has ended with {ended}");
         }
     }
 
-    /// The services' processes, by name.
+    /// The services' processes, by name; one process of all is `standalone`.
     pub fn process_ids(&self) -> Vec<(String, u32)> {
-        let of = |((service, _), replica): (&(Service, usize), &Replica)| {
-            (service.name().to_owned(), replica.program.process_id())
+        let of = |(name, program): (&str, &Program)| (name.to_owned(), program.process_id());
+        self.programs().map(of).collect()
+    }
+
+    fn programs<'a>(&'a self) -> impl Iterator<Item = (&'a str, &'a Program)> {
+        let of = |((service, _), replica): (&'a (Service, usize), &'a Replica)| {
+            (service.name(), &replica.program)
         };
-        self.processes.iter().map(of).collect()
+        let services = self.processes.iter().map(of);
+        services.chain(self.standalone.iter().map(|program| ("standalone", program)))
     }
 
     fn replica(&self, service: Service, replica: usize) -> &Replica {

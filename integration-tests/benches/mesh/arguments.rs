@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
-/// Measures the whole mesh: five services and a worker as processes of their own, on a private
+/// Measures the whole mesh: five services, or one process with all of them, and a worker, on a private
 /// PostgreSQL with `fsync` and `synchronous_commit` on, all on this machine.
 #[derive(Debug, Parser)]
 pub struct Arguments {
@@ -13,6 +13,9 @@ pub struct Arguments {
     /// The core figures in less than a minute: latency, floors, throughput, idle.
     #[arg(long)]
     pub quick: bool,
+    /// All services in one process (`tasker-standalone`), without `recovery`.
+    #[arg(long)]
+    pub one_process: bool,
     /// Sets a field of the services' configuration, such as `result_processor.lanes=2`
     #[arg(long = "with", value_name = "FIELD=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
@@ -127,7 +130,9 @@ impl Arguments {
         let core = [Section::Latency, Section::Floors, Section::Throughput, Section::Idle];
         let all = Section::value_variants().iter().copied();
         all.filter(|section| match self.sections.as_slice() {
-            [] => !self.quick || core.contains(section),
+            [] if self.quick => core.contains(section),
+            // Services of one process are not killed one by one.
+            [] => !self.one_process || *section != Section::Recovery,
             named => named.contains(section),
         })
         .collect()

@@ -57,6 +57,11 @@ impl Echo {
         })
     }
 
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A health check, from call to answer, so many times in µs.
     pub async fn unary(&self, calls: usize) -> Result<Histogram<u64>> {
         health_checks(&self.url, calls).await

@@ -34,11 +34,13 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
         let name = format!("load_{percent}_percent");
         rig.settled().await;
         let (before, cpu) = (rig.database.counters().await?, rig.processes()?.cpu()?);
+        let waited = rig.processes()?.waited()?;
         let begun = Instant::now();
         let (times, tasks) = open_loop(rig, tasks_per_s).await?;
         sustained::drained(rig).await?;
         let took = begun.elapsed().as_secs_f64();
         let cpu = processes::spent(&cpu, &rig.processes()?.cpu()?);
+        let waited = processes::spent(&waited, &rig.processes()?.waited()?);
         rig.settled().await;
         let spent = rig.database.counters().await?.since(&before);
         report.add(&format!("{name}_tasks_per_s"), tasks_per_s);
@@ -52,6 +54,10 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
         }
         let seconds: f64 = cpu.values().sum();
         report.add(&format!("{name}_busy_cores"), seconds / took);
+        if !waited.is_empty() {
+            let seconds: f64 = waited.values().sum();
+            report.add(&format!("{name}_threads_waiting_for_a_core"), seconds / took);
+        }
         report.add(&format!("{name}_cpu_s_per_1000_steps"), seconds * per_1000_steps);
     }
     let idle = match report.get("linear4_p50_ms") {

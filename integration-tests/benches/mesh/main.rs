@@ -1,4 +1,4 @@
-//! Measures the whole mesh: five services in processes of their own, worker processes, and a private
+//! Measures the whole mesh: five services in processes of their own or in one, worker processes, and a private
 //! PostgreSQL with `fsync` and `synchronous_commit` on, all on this machine.
 
 mod arguments;

@@ -10,21 +10,23 @@ use tasker_api::v1::{CreateTaskRequest, task_service_client::TaskServiceClient};
 use tasker_client::NewTask;
 use tokio::{
     task::JoinSet,
-    time::{Instant, interval},
+    time::{Instant, interval, timeout},
 };
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::{
     arrivals::arrivals,
+    echo::Echo,
     processes::{self, Processes},
     report::Report,
     rig::Rig,
-    sustained::{self, STEPS},
+    sustained::{self, Load, STEPS},
 };
 
 /// How much more than the maximum.
@@ -85,16 +87,53 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
     for (name, mib) in resident {
         report.add(&format!("overload_rss_mib_max_{}", name.replace('-', "_")), mib);
     }
+    // Who does the maximum refuses the rest.
+    let most = beside_a_bare_server(rig, offered - maximum / STEPS).await?;
+    report.add("overload_beside_a_bare_server_steps_per_s", most);
+    report.add("overload_beside_a_bare_server_share_of_maximum_percent", 100.0 * most / maximum);
+    report.add("overload_share_of_beside_a_bare_server_percent", 100.0 * steps_per_s / most);
     Ok(())
+}
+
+/// What this mesh does at most beside the least that refusing could cost: as many calls as are to be refused,
+/// from the same callers, go to a server that answers and does nothing else.
+async fn beside_a_bare_server(rig: &mut Rig, calls_per_s: f64) -> Result<f64> {
+    let echo = Echo::start().await?;
+    let connections: Vec<_> =
+        connections(echo.url()).await?.into_iter().map(HealthClient::new).collect();
+    let load = Load::start(rig, Uuid::now_v7()).await?;
+    let calls = async {
+        let mut calls = JoinSet::new();
+        let mut arriving = arrivals(calls_per_s, rig.arguments.overload());
+        while let Some(arrival) = arriving.recv().await {
+            let mut client = connections[arrival.nth % CONNECTIONS].clone();
+            let check = async move { client.check(HealthCheckRequest::default()).await };
+            calls.spawn(timeout(PATIENCE, check));
+        }
+        while let Some(answer) = calls.join_next().await {
+            answer???;
+        }
+        anyhow::Ok(())
+    };
+    let (window, called) = tokio::join!(load.window(rig, rig.arguments.overload()), calls);
+    called?;
+    load.finish(rig).await?;
+    Ok(window?.steps_per_s())
+}
+
+async fn connections(url: &str) -> Result<Vec<Channel>> {
+    let mut connections = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        let server = Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true);
+        connections.push(server.connect().await?);
+    }
+    Ok(connections)
 }
 
 /// Has the callers come, and waits for their answers. Returns also for how long they came.
 async fn offer(rig: &Rig, tasks_per_s: f64) -> Result<(Answers, Duration)> {
-    let mut connections = Vec::with_capacity(CONNECTIONS);
-    for _ in 0..CONNECTIONS {
-        let gateway = Endpoint::from_shared(rig.mesh.gateway().to_owned())?.tcp_nodelay(true);
-        connections.push(TaskServiceClient::new(gateway.connect().await?));
-    }
+    let connections: Vec<_> =
+        connections(rig.mesh.gateway()).await?.into_iter().map(TaskServiceClient::new).collect();
     let begun = Instant::now();
     let mut calls = JoinSet::new();
     let mut arriving = arrivals(tasks_per_s, rig.arguments.overload());

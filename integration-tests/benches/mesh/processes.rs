@@ -1,6 +1,6 @@
-//! What processes cost: processor time and memory, as Linux tells.
+//! What processes cost: processor time, waiting for it, and memory, as Linux tells.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -30,6 +30,25 @@ impl Processes {
         Ok(cpu)
     }
 
+    /// How long each thread that there is has been ready to run and had no core so far, in seconds. Empty where
+    /// Linux does not count it.
+    pub fn waited(&self) -> Result<Waited> {
+        let mut all = Waited::new();
+        for (_, process) in &self.0 {
+            match process {
+                Process::One(id) => waited(*id, &mut all)?,
+                Process::Tree(id) => {
+                    waited(*id, &mut all)?;
+                    for child in children(*id)? {
+                        // An error means that it has ended meanwhile.
+                        waited(child, &mut all).ok();
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// Resident memory, in MiB: of the largest process of each name, without the database's.
     pub fn resident_mib(&self) -> Result<BTreeMap<String, f64>> {
         let mut resident = BTreeMap::new();
@@ -43,14 +62,17 @@ impl Processes {
     }
 }
 
-/// Processor time spent between two looks, by name, in seconds.
-pub fn spent(
-    before: &BTreeMap<String, f64>,
-    after: &BTreeMap<String, f64>,
-) -> BTreeMap<String, f64> {
-    let since = |(name, now): (&String, &f64)| {
-        (name.clone(), now - before.get(name).copied().unwrap_or(0.0))
-    };
+/// By thread, in seconds.
+pub type Waited = BTreeMap<PathBuf, f64>;
+
+/// What came between two looks, in seconds: processor time by name, or waiting by thread. One that has ended
+/// meanwhile is left out.
+pub fn spent<K: Ord + Clone>(
+    before: &BTreeMap<K, f64>,
+    after: &BTreeMap<K, f64>,
+) -> BTreeMap<K, f64> {
+    let since =
+        |(name, now): (&K, &f64)| (name.clone(), now - before.get(name).copied().unwrap_or(0.0));
     after.iter().map(since).collect()
 }
 
@@ -81,17 +103,34 @@ impl Times {
 fn tree(root: u32) -> Result<f64> {
     let times = Times::of(root)?;
     let mut sum = times.own + times.of_ended_children;
+    for child in children(root)? {
+        // One that has ended meanwhile is counted next time, with its parent.
+        sum += Times::of(child).map_or(0.0, |times| times.own);
+    }
+    Ok(sum)
+}
+
+fn children(root: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        // One that has ended meanwhile is counted next time, with its parent.
-        if let Ok(times) = Times::of(id)
-            && times.parent == root
-        {
-            sum += times.own;
+        if Times::of(id).is_ok_and(|times| times.parent == root) {
+            children.push(id);
         }
     }
-    Ok(sum)
+    Ok(children)
+}
+
+fn waited(process: u32, all: &mut Waited) -> Result<()> {
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let thread = thread?.path();
+        // Time on a core and time in the queue for one, in nanoseconds, and how often it was given one.
+        let Ok(text) = fs::read_to_string(thread.join("schedstat")) else { continue };
+        let in_queue = text.split_whitespace().nth(1).context("no time in the queue")?;
+        all.insert(thread, in_queue.parse::<f64>()? / 1e9);
+    }
+    Ok(())
 }
 
 fn resident_mib(process: u32) -> Result<f64> {

@@ -21,6 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// as a supervisor would. Afterwards every task must have come to a good end. An outage of less than a
 /// quarter of a second shows in the longest pause only.
 pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
+    ensure!(!rig.arguments.one_process, "services of one process are not killed one by one");
     report.section("recovery: from kill -9 until half the rate of the 5 s before is back");
     let first = Uuid::now_v7();
     let load = Load::start(rig, first).await?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use tasker_client::Client;
-use tasker_integration_tests::{Mesh, Program, Service, example};
+use tasker_integration_tests::{Mesh, Program, example};
 use tasker_private_postgres::{PrivatePostgres, Settings};
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -61,7 +61,11 @@ impl Rig {
         for (field, value) in &arguments.settings {
             setup = setup.with(field, value);
         }
-        let mesh = setup.start().await;
+        let mesh = if arguments.one_process {
+            setup.start_in_one_process().await
+        } else {
+            setup.start().await
+        };
         let client = mesh.client();
         for template in ["linear", "diamond", "tree"] {
             client.register_template(example(template)).await?;
@@ -140,11 +144,10 @@ impl Rig {
 
     /// Shows what the services have logged, which is little: why something broke.
     pub fn show_logs(&self) {
-        for service in Service::ALL {
-            let log = self.mesh.log_of(service);
+        for (name, log) in self.mesh.all_logs() {
             let lines: Vec<&str> = log.lines().collect();
             let last = lines.len().saturating_sub(LINES_SHOWN);
-            eprintln!("--- {}, the last of {} lines", service.name(), lines.len());
+            eprintln!("--- {name}, the last of {} lines", lines.len());
             eprintln!("{}", lines[last..].join("\n"));
         }
     }
