@@ -84,7 +84,7 @@ async fn vacuum_locks_no_table_that_moves_to_give_pages_back() {
     }
 }
 
-/// Whether a table changes rarely, or only grows until it is dropped.
+/// Whether a table changes rarely, is small, or only grows until it is dropped.
 fn stands(table: &str) -> bool {
     const STAND: [&str; 13] = [
         "_sqlx_migrations",
