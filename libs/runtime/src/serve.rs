@@ -6,6 +6,8 @@ mod trace;
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use futures::StreamExt as _;
+use tasker_stack::gathered_writes::GatheredWrites;
 use tokio::{
     net::TcpListener,
     time::{Instant, timeout_at},
@@ -68,7 +70,9 @@ pub async fn serve(
         .layer(TraceLayer::new(context.service))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            TcpIncoming::from(listener)
+                .with_nodelay(Some(true))
+                .map(|connection| connection.map(GatheredWrites::new)),
             context.drain.clone().cancelled_owned(),
         );
     info!(%address, "{} listens on {address}", context.service);

@@ -2,5 +2,6 @@
 
 pub mod balance;
 pub mod gather;
+pub mod gathered_writes;
 mod pace;
 pub mod sweep;

@@ -14,8 +14,9 @@ use tonic::body::Body;
 use tracing::debug;
 
 use super::ready::{Ready, Replica};
+use crate::gathered_writes::GatheredWrites;
 
-type Connection = http2::Connection<TokioIo<TcpStream>, Body, TokioExecutor>;
+type Connection = http2::Connection<TokioIo<GatheredWrites<TcpStream>>, Body, TokioExecutor>;
 
 /// How long a TCP connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -99,7 +100,7 @@ async fn open(address: SocketAddr) -> io::Result<(http2::SendRequest<Body>, Conn
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(GatheredWrites::new(stream)))
         .await
         .map_err(io::Error::other)
 }
