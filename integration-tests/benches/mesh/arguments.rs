@@ -92,6 +92,9 @@ pub struct Arguments {
     /// The bench's own other end, for the floors.
     #[arg(long, hide = true)]
     pub echo: bool,
+    /// Where that one passes everything on to, instead of answering.
+    #[arg(long, value_name = "URL", hide = true)]
+    pub echo_before: Option<String>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,

@@ -24,7 +24,7 @@ const BATCHES: [usize; 2] = [100, 16];
 const LANES: usize = 2;
 /// How long tasks go through alone, one after another.
 const BY_ONE: Duration = Duration::from_secs(2);
-const ACTOR: &str = "bench";
+pub const ACTOR: &str = "bench";
 /// The namespace of the example.
 const NAMESPACE: &str = "arithmetic";
 /// The handler of all its steps.
@@ -38,19 +38,7 @@ const TIMEOUT_MS: i64 = 30_000;
 /// first steps are leased where their tasks are born. So it is told what each statement of a lone task takes from
 /// the caller's point of view, if nothing else happens.
 pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<()> {
-    let store = Store::connect(&Options {
-        url: url.to_owned(),
-        max_connections: 4,
-        acquire_timeout: Duration::from_secs(10),
-        application_name: "bench".to_owned(),
-    })
-    .await?;
-    let yaml = example("linear");
-    let Ok(template) = Template::parse(&yaml) else { bail!("the example is no template") };
-    let Registered::As(template) = store.register_template(&template, &yaml, "").await? else {
-        bail!("the example is registered with another definition");
-    };
-    let template_id = template.template_id.0;
+    let (store, template_id) = open(url).await?;
     lane(store.clone(), template_id, 1, BY_ONE).await?.report(1, report);
     for batch in BATCHES {
         let begun = Instant::now();
@@ -65,6 +53,23 @@ pub async fn measure(url: &str, time: Duration, report: &mut Report) -> Result<(
     }
     store.close().await;
     Ok(())
+}
+
+/// A database with nothing but the example in it, and which template that is.
+pub async fn open(url: &str) -> Result<(Store, Uuid)> {
+    let store = Store::connect(&Options {
+        url: url.to_owned(),
+        max_connections: 4,
+        acquire_timeout: Duration::from_secs(10),
+        application_name: "bench".to_owned(),
+    })
+    .await?;
+    let yaml = example("linear");
+    let Ok(template) = Template::parse(&yaml) else { bail!("the example is no template") };
+    let Registered::As(template) = store.register_template(&template, &yaml, "").await? else {
+        bail!("the example is registered with another definition");
+    };
+    Ok((store, template.template_id.0))
 }
 
 /// Time and items of each verb, and how far a lane has come.
@@ -125,7 +130,7 @@ async fn lane(store: Store, template_id: Uuid, batch: usize, time: Duration) -> 
         ensure!(!started.is_empty(), "no first steps have been leased");
         while !started.is_empty() {
             ensure!(started.len() == batch, "not all steps have been leased");
-            let results = completed(started, session);
+            let results = completed(&started, session);
             let judged =
                 timed(&mut spent.complete, batch, store.complete_steps(&results, ACTOR)).await?;
             let taken = judged.verdicts.iter().all(|verdict| *verdict == Verdict::Committed.into());
@@ -206,7 +211,7 @@ async fn timed<T, E>(
 }
 
 /// As task-request makes it of a client's call.
-fn new_task(template_id: Uuid) -> NewTask {
+pub fn new_task(template_id: Uuid) -> NewTask {
     let request_id = Uuid::now_v7().to_string();
     NewTask {
         message_id: None,
@@ -230,8 +235,8 @@ fn new_task(template_id: Uuid) -> NewTask {
 
 /// Results that bring a place for the next step, as a worker with room does: it begins there in the same
 /// statement.
-fn completed(started: Vec<Started>, session_id: Uuid) -> Vec<Completion> {
-    let complete = |step: Started| Completion {
+pub fn completed(started: &[Started], session_id: Uuid) -> Vec<Completion> {
+    let complete = |step: &Started| Completion {
         message_id: None,
         held: step.held,
         payload: json(b"1296"),
@@ -240,10 +245,10 @@ fn completed(started: Vec<Started>, session_id: Uuid) -> Vec<Completion> {
         traceparent: String::new(),
         places: vec![place(step.held.ordinal + 1, session_id)],
     };
-    started.into_iter().map(complete).collect()
+    started.iter().map(complete).collect()
 }
 
-fn place(ordinal: i32, session_id: Uuid) -> Place {
+pub fn place(ordinal: i32, session_id: Uuid) -> Place {
     Place { ordinal, delivery_id: Uuid::now_v7(), session_id, timeout_ms: TIMEOUT_MS }
 }
 

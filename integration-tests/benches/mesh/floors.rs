@@ -97,10 +97,11 @@ async fn by_batch(database: &PgPool) -> Result<f64> {
 /// and a durable commit), and finalization (a durable commit and a stream hop).
 ///
 /// The way of such a task counts what that leaves out, each by itself and nothing beside it: its statements
-/// instead of bare commits, a call to result-processor for each step, the calls from client to gateway to
-/// task-request, of which only the first half counts, the call for the first step's place and the hop that
-/// says that it has begun, and two hops back to the client. The first step begins with the task, and the last
-/// ends it: nothing is enqueued or finalized on that way.
+/// instead of bare commits, for each step a call to result-processor and two hops each way between step-enqueuer
+/// and the worker, whose stream passes the gateway, the calls from client to gateway to task-request, of which
+/// only the first half counts, the call for the first step's place and the hop that says that it has begun, and
+/// two hops back to the client. The first step begins with the task, and the last ends it: nothing is enqueued or
+/// finalized on that way.
 pub fn multiples(report: &mut Report) {
     let Some([commit, call, hop]) = all(
         report,
@@ -121,7 +122,7 @@ pub fn multiples(report: &mut Report) {
     let of_lone = of_lone.map(|verb| format!("database_alone_{verb}_ms_by_1"));
     if let Some([create, complete]) = all(report, &of_lone) {
         for (figure, steps) in STEPS_IN_A_ROW {
-            let in_a_row = steps * (complete + call + 2.0 * hop);
+            let in_a_row = steps * (complete + call + 4.0 * hop);
             let way = create + in_a_row + 2.0 * call + 3.0 * hop;
             report.add(&format!("way_{figure}_ms"), way);
             if let Some(p50) = report.get(&format!("{figure}_p50_ms")) {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     arrivals::arrivals,
+    bare_chain,
     latency::{self, By, add_quantiles, micros, one_since},
     processes,
     report::Report,
@@ -18,6 +19,8 @@ use crate::{
 };
 
 const PERCENTS: [u32; 3] = [25, 50, 75];
+/// Of these, the one for which there is a target.
+const HALF: f64 = 0.5;
 /// Tasks per second that are followed to their end by WaitForTask; following all would be another load.
 const FOLLOWED_PER_S: f64 = 50.0;
 /// Tasks for the latency without load, if it has not been measured.
@@ -67,9 +70,25 @@ pub async fn measure(rig: &mut Rig, report: &mut Report) -> Result<()> {
             latency::quantile_ms(&times, 0.5)
         }
     };
-    if let Some(p99) = report.get("load_50_percent_p99_ms") {
-        report.add("load_50_percent_p99_per_idle_p50", p99 / idle);
+    bare(rig, HALF * maximum / STEPS, report).await?;
+    for (figure, p99) in [
+        ("load_50_percent_p99_per_idle_p50", "load_50_percent_p99_ms"),
+        ("bare_chain_50_percent_p99_per_idle_p50", "bare_chain_50_percent_p99_ms"),
+    ] {
+        if let Some(p99) = report.get(p99) {
+            report.add(figure, p99 / idle);
+        }
     }
+    Ok(())
+}
+
+/// What a task takes in the same load where only statements, calls and hops are left of the mesh.
+async fn bare(rig: &Rig, tasks_per_s: f64, report: &mut Report) -> Result<()> {
+    rig.postgres.create_database("bare_chain").await?;
+    let url = rig.postgres.url("bare_chain");
+    tasker_store::migrate(&url).await?;
+    let times = bare_chain::measure(&url, tasks_per_s, rig.arguments.load()).await?;
+    add_quantiles(report, "bare_chain_50_percent", &times);
     Ok(())
 }
 

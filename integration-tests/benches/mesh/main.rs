@@ -3,6 +3,7 @@
 
 mod arguments;
 mod arrivals;
+mod bare_chain;
 mod bloat;
 mod database;
 mod database_alone;
@@ -42,7 +43,7 @@ use crate::{
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.echo {
-        return echo::serve().await;
+        return echo::serve(arguments.echo_before.as_deref()).await;
     }
     let mut report = Report::new();
     let mut rig = Rig::start(arguments).await?;
