@@ -39,6 +39,10 @@ use crate::under_load::{PATIENCE, example_worker};
 const LONE: Cost =
     Cost { statements: 1.275, transactions: 1.2875, row_writes: 11.25, wal_bytes: 2_348.0 };
 
+/// The same, if a call waits for the task's end: an update has it told, and a row is read.
+const AWAITED: Cost =
+    Cost { statements: 1.775, transactions: 1.7875, row_writes: 11.5, wal_bytes: 2_380.0 };
+
 /// Of a step of a hundred that go their way together, by the store's verbs alone: what a step costs
 /// under load, if batches are full and workers have room.
 const PLACED: Cost =
@@ -76,10 +80,14 @@ const TIMEOUT_MS: i64 = 30_000;
 async fn a_step_of_a_lone_task_costs_the_database_no_more_than_it_did() {
     let server = Server::start().await;
     // Starts and ends cost the same in both: what is left is what the tasks cost.
-    lone_tasks(&server, FEW).await;
-    let few = server.spent(async || lone_tasks(&server, FEW).await).await;
-    let more = server.spent(async || lone_tasks(&server, FEW + COUNTED).await).await;
-    (more - few).of_each(COUNTED * STEPS).is_within("LONE", &LONE);
+    lone_tasks(&server, FEW, By::Looking).await;
+    for (by, name, cost) in
+        [(By::Looking, "LONE", &LONE), (By::Waiting, "AWAITED", &AWAITED)]
+    {
+        let few = server.spent(async || lone_tasks(&server, FEW, by).await).await;
+        let more = server.spent(async || lone_tasks(&server, FEW + COUNTED, by).await).await;
+        (more - few).of_each(COUNTED * STEPS).is_within(name, cost);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,8 +108,18 @@ async fn among_a_hundred(way: Way) -> Spent {
     (more - few).of_each(COUNTED_BATCHES * BATCH * STEPS)
 }
 
+/// How it is known that a task has ended. Not by a watch: it costs the more, the oftener its task moves between
+/// two looks.
+#[derive(Clone, Copy)]
+enum By {
+    /// At the database, by a connection that is not counted.
+    Looking,
+    /// WaitForTask.
+    Waiting,
+}
+
 /// Runs tasks one after another through a mesh of its own, which has ended when this returns.
-async fn lone_tasks(server: &Server, tasks: usize) {
+async fn lone_tasks(server: &Server, tasks: usize, by: By) {
     // No timer has a part in it.
     let mesh = Mesh::setup()
         .database(&server.url)
@@ -117,8 +135,15 @@ async fn lone_tasks(server: &Server, tasks: usize) {
     for _ in 0..tasks {
         let task = NewTask::of("arithmetic", "linear").context(&json!({"n": 6})).unwrap();
         let task = client.create_task(task).await.unwrap().task_id;
-        // Not by a watch: it costs the more, the oftener its task moves between two looks.
-        until("the task is complete", PATIENCE, async || server.is_complete(&task).await).await;
+        match by {
+            By::Looking => {
+                until("the task is complete", PATIENCE, async || server.is_complete(&task).await)
+                    .await;
+            }
+            By::Waiting => {
+                client.wait_for_task(&task, PATIENCE).await.unwrap();
+            }
+        }
     }
     assert!(worker.stop().await.success());
     mesh.stop().await;

@@ -40,8 +40,9 @@ async fn who_waits_for_an_end_is_told_of_it_at_every_replica_and_of_no_move_befo
     };
     let waiting: Vec<_> = (0..8).map(|_| wait()).collect();
     let ledger = mesh.ledger().await;
-    until("somebody waits", PATIENCE, async || {
-        (ledger.number("SELECT count(*) FROM tasks WHERE awaited").await == 1).then_some(())
+    until("several wait", PATIENCE, async || {
+        let several = "SELECT count(*) FROM tasks WHERE awaited_by_many";
+        (ledger.number(several).await == 1).then_some(())
     })
     .await;
     let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
@@ -50,6 +51,34 @@ async fn who_waits_for_an_end_is_told_of_it_at_every_replica_and_of_no_move_befo
     }
     assert_eq!(ledger.number("SELECT count(*) FROM tasks WHERE watched").await, 0);
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_alone_is_told_of_an_end_at_whichever_replica_though_no_call_is_made() {
+    for mode in ["hybrid", "polling_only"] {
+        let mesh = Mesh::setup().replicas(2).with("mesh.mode", mode).start().await;
+        let client = mesh.client();
+        register_examples(&client, &["diamond"]).await;
+        let ledger = mesh.ledger().await;
+        // Each waits at one of two replicas, and its end is told to one of two.
+        let mut waiting = Vec::new();
+        for _ in 0..8 {
+            let (client, task_id) = (client.clone(), submit(&client).await);
+            waiting
+                .push(tokio::spawn(async move { client.wait_for_task(&task_id, PATIENCE).await }));
+        }
+        until("each waits", PATIENCE, async || {
+            (ledger.number("SELECT count(*) FROM tasks WHERE awaited").await == 8).then_some(())
+        })
+        .await;
+        let worker = mesh.worker(&["arithmetic"], &tasker_example_worker::registry());
+        for ended in timeout(TOLD, join_all(waiting)).await.expect("each end is told at once") {
+            assert_eq!(ended.unwrap().unwrap().state(), TaskState::Complete);
+        }
+        let by_many = "SELECT count(*) FROM tasks WHERE awaited_by_many OR watched";
+        assert_eq!(ledger.number(by_many).await, 0);
+        worker.stop().await;
+    }
 }
 
 async fn submit(client: &Client) -> String {

@@ -8,14 +8,14 @@ use tasker_api::{
     mesh::v1::{
         CancelTaskRequest, CancelTaskResponse, FinalizeTasksRequest, FinalizeTasksResponse,
         GiveUpTaskRequest, GiveUpTaskResponse, ResolveTaskRequest, ResolveTaskResponse,
-        WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest, WatchTaskResponse,
+        TellWaitersRequest, TellWaitersResponse, WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest, WatchTaskResponse,
         finalizer_service_server::FinalizerService,
     },
     time, v1,
 };
 use tasker_domain::TaskEvent;
 use tasker_stack::{gather::Gather, sweep::Wake};
-use tasker_stage::{refused, wire};
+use tasker_stage::{Announcer, refused, wire};
 use tonic::{Request, Response, Status};
 
 use crate::{endings::Endings, finalize_tasks::FinalizeTasks, watch::Watcher};
@@ -29,6 +29,8 @@ pub struct Finalizations {
     /// Has the queue read.
     pub wake: Wake,
     pub watcher: Watcher,
+    /// Tells those who wait at other replicas.
+    pub announcer: Announcer,
     pub endings: Endings,
 }
 
@@ -50,6 +52,17 @@ impl FinalizerService for Finalizations {
             }
         }
         Ok(Response::new(FinalizeTasksResponse {}))
+    }
+
+    async fn tell_waiters(
+        &self,
+        request: Request<TellWaitersRequest>,
+    ) -> Result<Response<TellWaitersResponse>, Status> {
+        let tasks = request.into_inner().task_ids;
+        let tasks = tasks.iter().map(|task| field::task_id(task).map(|task| task.0));
+        let elsewhere = self.watcher.watches.moved(tasks.collect::<Result<Vec<_>, _>>()?);
+        self.announcer.rest(elsewhere);
+        Ok(Response::new(TellWaitersResponse {}))
     }
 
     type WatchTaskStream = futures::stream::BoxStream<'static, Result<WatchTaskResponse, Status>>;

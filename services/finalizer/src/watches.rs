@@ -42,13 +42,17 @@ impl Watches {
         Watch { task, moved, interruptions, watches: self.clone() }
     }
 
-    /// Tells those who listen to these tasks.
-    pub fn moved(&self, tasks: impl IntoIterator<Item = Uuid>) {
+    /// Tells those who listen to these tasks. Returns the tasks that nobody here listens to.
+    pub fn moved(&self, tasks: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks {
-            if let Some(watch) = watched.get(&task) {
-                watch.send_modify(|_| {});
-            }
+        let tell = |task: &Uuid| watched.get(task).map(|watch| watch.send_modify(|_| {}));
+        tasks.into_iter().filter(|task| tell(task).is_none()).collect()
+    }
+
+    /// Tells all that their tasks may have moved.
+    pub fn any_moved(&self) {
+        for watch in self.watched.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            watch.send_modify(|_| {});
         }
     }
 
@@ -88,7 +92,10 @@ mod tests {
     async fn a_move_between_two_looks_is_not_missed_and_the_last_watcher_cleans_up() {
         let (watches, task) = (Watches::default(), Uuid::now_v7());
         let (mut one, two) = (watches.listen(task), watches.listen(task));
-        watches.moved([task, Uuid::now_v7()]);
+        let elsewhere = Uuid::now_v7();
+        assert_eq!(watches.moved([task, elsewhere]), [elsewhere]);
+        assert_eq!(one.heard().await, Heard::Moved);
+        watches.any_moved();
         assert_eq!(one.heard().await, Heard::Moved);
         watches.interrupted();
         watches.moved([task]);

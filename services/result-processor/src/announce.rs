@@ -2,6 +2,7 @@
 
 use tasker_stage::{Announcer, Database, Hints};
 use tasker_store::{Announcement, Finalization, Judged, ReadyStep, Started, StoreError};
+use uuid::Uuid;
 
 use crate::events::announcer::EventAnnouncer;
 
@@ -13,6 +14,8 @@ pub struct Outlets {
     pub actor: String,
     pub step_enqueuer: Hints<ReadyStep>,
     pub finalizer: Hints<Finalization>,
+    /// Tells who waits for tasks at rest.
+    pub waiters: Hints<Uuid>,
     pub announcer: Announcer,
     pub events: EventAnnouncer,
 }
@@ -27,6 +30,7 @@ impl Outlets {
         let judged = judged.inspect_err(|error| self.database.noticed(error))?;
         self.step_enqueuer.tell(judged.ready);
         self.finalizer.tell(judged.finalizations);
+        self.waiters.tell(judged.awaited);
         self.announcer.rest(judged.rested);
         self.announcer.announce(Announcement {
             tasks: judged.watched.into_iter().collect(),

@@ -66,12 +66,14 @@ impl ResultProcessor {
     /// The database cannot be reached or has another schema, or an endpoint is none.
     pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
         let database = Database::open(&config.database, &context).await?;
+        let announcer = Announcer::new(database.store.clone());
         let outlets = Outlets {
             database: database.clone(),
             actor: context.instance.clone(),
             step_enqueuer: tasker_stage::step_enqueuer(&config.mesh, &context.drain)?,
             finalizer: tasker_stage::finalizer(&config.mesh, &context.drain)?,
-            announcer: Announcer::new(database.store.clone()),
+            waiters: tasker_stage::waiters(&config.mesh, &context.drain, announcer.clone())?,
+            announcer,
             events: EventAnnouncer::new(database.clone()),
         };
         let good = Gather::spawn(CompleteSteps { outlets: outlets.clone() }, config.bounds);

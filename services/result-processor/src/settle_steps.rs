@@ -353,9 +353,9 @@ impl Settled {
         watched.extend(failed.watched);
         let mut finalizations = completed.finalizations;
         finalizations.extend(failed.finalizations);
-        let (started, ready, rested) = (completed.started, completed.ready, completed.rested);
+        let Judged { started, ready, rested, awaited, .. } = completed;
         let retries = failed.retries;
-        Judged { verdicts, started, ready, finalizations, watched, rested, retries }
+        Judged { verdicts, started, ready, finalizations, watched, rested, awaited, retries }
     }
 
     /// A result that is not taken tells nothing.

@@ -19,6 +19,13 @@ pub struct Finalization {
     pub traceparent: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TellWaitersRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TellWaitersResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchTaskRequest {
     #[prost(message, optional, tag = "1")]
     pub request: ::core::option::Option<super::super::v1::WatchTaskRequest>,
@@ -189,6 +196,36 @@ pub mod finalizer_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Says which tasks have come to rest, so that whoever waits for them is told. A hint: who waits also looks by
+        /// itself. Comes to one replica: it announces to the others those that nobody waits for with it.
+        ///
+        /// Answered once those who wait here are told.
+        pub async fn tell_waiters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TellWaitersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TellWaitersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tasker.mesh.v1.FinalizerService/TellWaiters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tasker.mesh.v1.FinalizerService", "TellWaiters"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// `TaskService.WatchTask`, passed on by task-request.
         pub async fn watch_task(
             &mut self,
@@ -347,6 +384,17 @@ pub mod finalizer_service_server {
             tonic::Response<super::FinalizeTasksResponse>,
             tonic::Status,
         >;
+        /// Says which tasks have come to rest, so that whoever waits for them is told. A hint: who waits also looks by
+        /// itself. Comes to one replica: it announces to the others those that nobody waits for with it.
+        ///
+        /// Answered once those who wait here are told.
+        async fn tell_waiters(
+            &self,
+            request: tonic::Request<super::TellWaitersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TellWaitersResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the WatchTask method.
         type WatchTaskStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::WatchTaskResponse, tonic::Status>,
@@ -499,6 +547,51 @@ pub mod finalizer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FinalizeTasksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tasker.mesh.v1.FinalizerService/TellWaiters" => {
+                    #[allow(non_camel_case_types)]
+                    struct TellWaitersSvc<T: FinalizerService>(pub Arc<T>);
+                    impl<
+                        T: FinalizerService,
+                    > tonic::server::UnaryService<super::TellWaitersRequest>
+                    for TellWaitersSvc<T> {
+                        type Response = super::TellWaitersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TellWaitersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FinalizerService>::tell_waiters(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TellWaitersSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -149,7 +149,7 @@ WITH item AS MATERIALIZED (
         END
     FROM change
     WHERE tasks.task_id = change.task_id
-    RETURNING tasks.task_id, tasks.state, tasks.watched, tasks.awaited, change.traceparent, change.started
+    RETURNING tasks.task_id, tasks.state, tasks.watched, tasks.awaited, tasks.awaited_by_many, change.traceparent, change.started
 ), searchable AS (
     UPDATE task_search SET rests_in = counted.state, ended_at = now()
     FROM counted
@@ -195,6 +195,11 @@ SELECT 'ready', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NU
 UNION ALL
 SELECT 'finalization', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NULL, NULL FROM finalizable
 UNION ALL
-SELECT CASE state WHEN 'complete' THEN 'rested' ELSE 'watched' END,
+SELECT
+    CASE
+        WHEN state <> 'complete' THEN 'watched'
+        WHEN watched OR awaited_by_many THEN 'rested'
+        ELSE 'awaited'
+    END,
     NULL, NULL, NULL, NULL, NULL, task_id, NULL, NULL, NULL, NULL, NULL
 FROM counted WHERE watched OR (awaited AND state = 'complete')

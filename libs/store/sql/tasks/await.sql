@@ -1,8 +1,8 @@
--- Asks for a task's rest to be announced. Says whether that was asked now, of a task on its way: else look
--- where it stands.
+-- Asks for a task's rest to be told, to more than one if others have asked before. Says whether that was asked
+-- now, of a task on its way: else look where it stands.
 WITH asked AS (
-    UPDATE tasks SET awaited = true
-    WHERE task_id = $1 AND NOT awaited AND NOT watched
+    UPDATE tasks SET awaited = true, awaited_by_many = awaited
+    WHERE task_id = $1 AND NOT awaited_by_many AND NOT watched
       AND NOT is_end(state) AND state <> 'blocked_by_failures'
     RETURNING task_id
 )

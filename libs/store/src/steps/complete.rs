@@ -70,8 +70,10 @@ pub struct Judged<V = Verdict> {
     pub finalizations: Vec<Finalization>,
     /// Tasks on their way that moved and are watched.
     pub watched: Vec<Uuid>,
-    /// Tasks that have ended and are watched.
+    /// Tasks that have ended and are watched, or that several calls have waited for.
     pub rested: Vec<Uuid>,
+    /// Tasks that have ended and that one call has waited for.
+    pub awaited: Vec<Uuid>,
     /// Whether steps have begun to wait for a retry.
     pub retries: bool,
 }
@@ -85,6 +87,7 @@ impl<V> Default for Judged<V> {
             finalizations: Vec::new(),
             watched: Vec::new(),
             rested: Vec::new(),
+            awaited: Vec::new(),
             retries: false,
         }
     }
@@ -213,6 +216,7 @@ where
                 judged.finalizations.push(sent(row.message_id, row.message, row.headers.as_ref())?);
             }
             "rested" => judged.rested.extend(row.task_id),
+            "awaited" => judged.awaited.extend(row.task_id),
             _ => judged.watched.extend(row.task_id),
         }
     }
