@@ -54,7 +54,7 @@ async fn who_waits_for_an_end_is_told_of_it_at_every_replica_and_of_no_move_befo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_alone_is_told_of_an_end_at_whichever_replica_though_no_call_is_made() {
+async fn who_waits_alone_is_told_of_an_end_at_whichever_replica_whether_or_not_calls_are_made() {
     for mode in ["hybrid", "polling_only"] {
         let mesh = Mesh::setup().replicas(2).with("mesh.mode", mode).start().await;
         let client = mesh.client();

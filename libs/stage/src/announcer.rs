@@ -122,14 +122,22 @@ impl Announcer {
 mod tests {
     use super::*;
 
-    /// One that nobody runs.
-    fn announcer() -> Announcer {
-        Announcer { id: Uuid::new_v4(), waiting: Arc::default(), wake: Arc::default() }
+    impl Announcer {
+        /// One that nobody runs.
+        pub fn unheard() -> Self {
+            Self { id: Uuid::new_v4(), waiting: Arc::default(), wake: Arc::default() }
+        }
+
+        /// What it has to tell next.
+        pub async fn next(&self) -> Announcement {
+            self.wake.notified().await;
+            std::mem::take(&mut *self.waiting()).announcement
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn moves_of_tasks_on_their_way_are_gathered_from_the_first_on() {
-        let (announcer, now) = (announcer(), Instant::now());
+        let (announcer, now) = (Announcer::unheard(), Instant::now());
         announcer.moved([Uuid::now_v7()]);
         tokio::time::sleep(GATHERED / 2).await;
         announcer.moved([Uuid::now_v7()]);
@@ -139,7 +147,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_task_at_rest_is_told_at_once_and_so_is_what_moved_before_it() {
-        let (announcer, now) = (announcer(), Instant::now());
+        let (announcer, now) = (Announcer::unheard(), Instant::now());
         announcer.moved([Uuid::now_v7()]);
         announcer.rest([Uuid::now_v7()]);
         assert_eq!(announcer.due(None), None);
@@ -148,7 +156,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_that_waits_is_told_at_once() {
-        let announcer = announcer();
+        let announcer = Announcer::unheard();
         announcer.announce(Announcement { retries: true, ..Announcement::default() });
         assert_eq!(announcer.due(None), None);
     }

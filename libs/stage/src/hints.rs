@@ -1,4 +1,4 @@
-//! Tells the next stage what waits for it. A hint: the queue is the promise.
+//! Tells the next stage what waits for it. A hint: the queue is the promise, or whoever waits looks by itself.
 
 use std::{
     sync::{

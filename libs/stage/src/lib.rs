@@ -21,5 +21,5 @@ pub use config::{Section, StageConfig};
 pub use database::Database;
 pub use errors::{purged, refused, store_error};
 pub use hints::Hints;
-pub use next::{finalizer, step_enqueuer, waiters};
+pub use next::{Finalizer, step_enqueuer};
 pub use work_off::{WorkedOff, work_off};

@@ -11,9 +11,10 @@ use tasker_runtime::{
     config::{Error, Mesh},
     mesh::{self, TracedBalance},
 };
-use tasker_store::{Announcement, Finalization, ReadyStep};
+use tasker_store::{Finalization, ReadyStep};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use uuid::Uuid;
 
 use crate::{Announcer, Hints, wire};
@@ -40,49 +41,52 @@ pub fn step_enqueuer(config: &Mesh, drain: &CancellationToken) -> Result<Hints<R
     }))
 }
 
-/// Tells finalizer of tasks in which nothing moves any more.
-///
-/// # Errors
-/// The endpoints are none.
-pub fn finalizer(config: &Mesh, drain: &CancellationToken) -> Result<Hints<Finalization>, Error> {
-    let channel = mesh::channel("finalizer", &config.finalizer, drain)?;
-    let client = FinalizerServiceClient::new(channel);
-    if !config.makes_calls() {
-        return Ok(Hints::silent());
-    }
-    Ok(Hints::new(move |finalizations: Vec<Finalization>| {
-        let mut client = client.clone();
-        async move {
-            let finalizations = finalizations.into_iter().map(wire::finalization).collect();
-            client.finalize_tasks(FinalizeTasksRequest { finalizations }).await.map(|_| ())
-        }
-    }))
+/// Finalizer, as others call it.
+#[derive(Debug, Clone)]
+pub struct Finalizer {
+    /// None where no calls are made.
+    client: Option<FinalizerServiceClient<TracedBalance>>,
 }
 
-/// Tells finalizer of tasks at rest that a call waits for. Where it cannot be told, all replicas are, by
-/// announcement.
-///
-/// # Errors
-/// The endpoints are none.
-pub fn waiters(
-    config: &Mesh,
-    drain: &CancellationToken,
-    announcer: Announcer,
-) -> Result<Hints<Uuid>, Error> {
-    let channel = mesh::channel("finalizer", &config.finalizer, drain)?;
-    let client = config.makes_calls().then(|| FinalizerServiceClient::new(channel));
-    Ok(Hints::new(move |tasks: Vec<Uuid>| {
-        let (client, announcer) = (client.clone(), announcer.clone());
-        async move {
-            if tasks.is_empty() {
-                // There were too many to be named.
-                announcer.announce(Announcement { everything: true, ..Announcement::default() });
-            } else if !tell_waiters(client, &tasks).await {
-                announcer.rest(tasks);
+impl Finalizer {
+    /// At its endpoints.
+    ///
+    /// # Errors
+    /// The endpoints are none.
+    pub fn at(config: &Mesh, drain: &CancellationToken) -> Result<Self, Error> {
+        let channel = mesh::channel("finalizer", &config.finalizer, drain)?;
+        let client = config.makes_calls().then(|| FinalizerServiceClient::new(channel));
+        Ok(Self { client })
+    }
+
+    /// Tells it of tasks in which nothing moves any more.
+    #[must_use]
+    pub fn finalizations(&self) -> Hints<Finalization> {
+        let Some(client) = self.client.clone() else { return Hints::silent() };
+        Hints::new(move |finalizations: Vec<Finalization>| {
+            let mut client = client.clone();
+            async move {
+                let finalizations = finalizations.into_iter().map(wire::finalization).collect();
+                client.finalize_tasks(FinalizeTasksRequest { finalizations }).await.map(|_| ())
             }
-            Ok(())
-        }
-    }))
+        })
+    }
+
+    /// Tells it of tasks at rest that a call waits for. Where it cannot be told, all replicas are, by announcement.
+    /// Those of whom too many wait to be told look by themselves.
+    #[must_use]
+    pub fn waiters(&self, announcer: Announcer) -> Hints<Uuid> {
+        let client = self.client.clone();
+        Hints::new(move |tasks: Vec<Uuid>| {
+            let (client, announcer) = (client.clone(), announcer.clone());
+            async move {
+                if !tell_waiters(client, &tasks).await {
+                    announcer.rest(tasks);
+                }
+                Ok(())
+            }
+        })
+    }
 }
 
 async fn tell_waiters(
@@ -92,5 +96,29 @@ async fn tell_waiters(
     let Some(mut client) = client else { return false };
     let task_ids = tasks.iter().map(Uuid::to_string).collect();
     let told = timeout(TOLD, client.tell_waiters(TellWaitersRequest { task_ids })).await;
-    told.is_ok_and(|told| told.is_ok())
+    let told = told.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+    if let Err(status) = &told {
+        tracing::debug!("who waits is told by announcement: {}", status.message());
+    }
+    told.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tasker_runtime::config::DeploymentMode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_is_told_by_announcement_if_finalizer_cannot_be_told() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for mode in [DeploymentMode::Hybrid, DeploymentMode::PollingOnly] {
+            let config = Mesh { finalizer: vec![nobody.to_string()], mode, ..Mesh::default() };
+            let finalizer = Finalizer::at(&config, &CancellationToken::new()).unwrap();
+            let (announcer, task) = (Announcer::unheard(), Uuid::now_v7());
+            finalizer.waiters(announcer.clone()).tell([task]);
+            let tasks = timeout(10 * TOLD, announcer.next()).await.expect("it is announced").tasks;
+            assert!(tasks.into_iter().eq([task]));
+        }
+    }
 }

@@ -1,2 +1,2 @@
--- One call that waits for a task's rest is told by a call; where there has been another, all replicas are told.
+-- Where one call has waited for a task's rest, one replica is called; where there has been another, all are told.
 ALTER TABLE tasks ADD COLUMN awaited_by_many boolean NOT NULL DEFAULT false;

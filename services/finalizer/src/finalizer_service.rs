@@ -8,14 +8,14 @@ use tasker_api::{
     mesh::v1::{
         CancelTaskRequest, CancelTaskResponse, FinalizeTasksRequest, FinalizeTasksResponse,
         GiveUpTaskRequest, GiveUpTaskResponse, ResolveTaskRequest, ResolveTaskResponse,
-        TellWaitersRequest, TellWaitersResponse, WaitForTaskRequest, WaitForTaskResponse, WatchTaskRequest, WatchTaskResponse,
-        finalizer_service_server::FinalizerService,
+        TellWaitersRequest, TellWaitersResponse, WaitForTaskRequest, WaitForTaskResponse,
+        WatchTaskRequest, WatchTaskResponse, finalizer_service_server::FinalizerService,
     },
     time, v1,
 };
 use tasker_domain::TaskEvent;
 use tasker_stack::{gather::Gather, sweep::Wake};
-use tasker_stage::{Announcer, refused, wire};
+use tasker_stage::{refused, wire};
 use tonic::{Request, Response, Status};
 
 use crate::{endings::Endings, finalize_tasks::FinalizeTasks, watch::Watcher};
@@ -29,8 +29,6 @@ pub struct Finalizations {
     /// Has the queue read.
     pub wake: Wake,
     pub watcher: Watcher,
-    /// Tells those who wait at other replicas.
-    pub announcer: Announcer,
     pub endings: Endings,
 }
 
@@ -60,8 +58,7 @@ impl FinalizerService for Finalizations {
     ) -> Result<Response<TellWaitersResponse>, Status> {
         let tasks = request.into_inner().task_ids;
         let tasks = tasks.iter().map(|task| field::task_id(task).map(|task| task.0));
-        let elsewhere = self.watcher.watches.moved(tasks.collect::<Result<Vec<_>, _>>()?);
-        self.announcer.rest(elsewhere);
+        self.watcher.tell(tasks.collect::<Result<Vec<_>, _>>()?).await?;
         Ok(Response::new(TellWaitersResponse {}))
     }
 

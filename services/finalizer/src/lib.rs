@@ -61,7 +61,7 @@ impl Finalizer {
             database: database.clone(),
             actor: context.instance.clone(),
             watches: watches.clone(),
-            announcer: announcer.clone(),
+            announcer,
         };
         let tasks = Gather::spawn(verb, config.bounds);
         let wake = Wake::default();
@@ -101,7 +101,7 @@ impl Finalizer {
 
         let watcher = Watcher { database, watches, drain: context.drain.clone() };
         let endings = Endings { tasks: ends, watcher: watcher.clone() };
-        let service = Finalizations { tasks, wake, watcher, announcer, endings };
+        let service = Finalizations { tasks, wake, watcher, endings };
         Ok(Service {
             listen: config.section.listen,
             routes: Routes::new(

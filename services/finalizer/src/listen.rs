@@ -29,10 +29,7 @@ async fn hear(database: &Database, watches: &Watches) -> Result<(), StoreError> 
         watches.interrupted();
         while let Some(notification) = listener.try_recv().await? {
             match serde_json::from_str::<Announcement>(notification.payload()) {
-                Ok(announcement) if announcement.everything => watches.any_moved(),
-                Ok(announcement) => {
-                    watches.moved(announcement.tasks);
-                }
+                Ok(announcement) => watches.moved(announcement.tasks),
                 Err(error) => tracing::warn!("not an announcement: {error}"),
             }
         }

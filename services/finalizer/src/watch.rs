@@ -13,16 +13,17 @@ use tasker_api::{
 };
 use tasker_domain::{ErrorKind, StepEvent, TaskEvent, TaskId, TaskState};
 use tasker_stage::{Database, store_error};
-use tasker_store::{StoreError, TaskRow, Transition, TransitionKind};
+use tasker_store::{Announcement, StoreError, TaskRow, Transition, TransitionKind};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use uuid::Uuid;
 
 use crate::watches::{Heard, Watch, Watches};
 
 /// Transitions read at once.
 const PAGE: i64 = 500;
-/// How long a watcher waits for an announcement before it looks by itself.
+/// How long a watcher waits to be told before it looks by itself.
 const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 
 /// Follows tasks.
@@ -87,6 +88,9 @@ impl Watcher {
         let asked =
             self.database.store.await_task(task).await.map_err(|error| self.failed(&error))?;
         let mut is_on_its_way = asked.ok_or_else(|| no_task(task))?;
+        if is_on_its_way {
+            watch.has_asked();
+        }
         let mut over = pin!(sleep(bound));
         loop {
             if !is_on_its_way {
@@ -101,6 +105,22 @@ impl Watcher {
                 _ = timeout(LOOK_ANYWAY, watch.heard()) => is_on_its_way = false,
             }
         }
+    }
+
+    /// Tells who waits for these tasks, which are at rest: here, or at other replicas, by announcement. Returns once
+    /// that is out.
+    pub async fn tell(&self, tasks: Vec<Uuid>) -> Result<(), Status> {
+        // They connect to another replica, and have to be told there.
+        if self.drain.is_cancelled() {
+            return Err(ending());
+        }
+        let elsewhere = self.watches.tell(tasks);
+        if elsewhere.is_empty() {
+            return Ok(());
+        }
+        let tasks = elsewhere.into_iter().collect();
+        let announcement = Announcement { tasks, ..Announcement::default() };
+        self.database.store.announce(announcement).await.map_err(|error| self.failed(&error))
     }
 
     /// Listens first, then has moves announced: what is read afterwards misses nothing. Returns when the

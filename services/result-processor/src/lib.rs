@@ -37,7 +37,7 @@ use tasker_stack::{
     gather::Gather,
     sweep::{Sweep, Wake},
 };
-use tasker_stage::{Announcer, Database};
+use tasker_stage::{Announcer, Database, Finalizer};
 use tonic::service::Routes;
 
 use crate::{
@@ -67,12 +67,13 @@ impl ResultProcessor {
     pub async fn build(config: Config, context: Context) -> anyhow::Result<Service> {
         let database = Database::open(&config.database, &context).await?;
         let announcer = Announcer::new(database.store.clone());
+        let finalizer = Finalizer::at(&config.mesh, &context.drain)?;
         let outlets = Outlets {
             database: database.clone(),
             actor: context.instance.clone(),
             step_enqueuer: tasker_stage::step_enqueuer(&config.mesh, &context.drain)?,
-            finalizer: tasker_stage::finalizer(&config.mesh, &context.drain)?,
-            waiters: tasker_stage::waiters(&config.mesh, &context.drain, announcer.clone())?,
+            finalizer: finalizer.finalizations(),
+            waiters: finalizer.waiters(announcer.clone()),
             announcer,
             events: EventAnnouncer::new(database.clone()),
         };

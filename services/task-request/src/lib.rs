@@ -31,7 +31,7 @@ use tasker_api::{
 };
 use tasker_runtime::{Context, Service, mesh};
 use tasker_stack::{gather::Gather, sweep::Wake};
-use tasker_stage::{Announcer, Database};
+use tasker_stage::{Announcer, Database, Finalizer};
 use tonic::service::Routes;
 
 use crate::{
@@ -76,7 +76,7 @@ impl TaskRequest {
             step_enqueuer: step_enqueuer.clone(),
             first_steps: FirstSteps::new(first_steps),
             announcer,
-            finalizer: tasker_stage::finalizer(&config.mesh, &context.drain)?,
+            finalizer: Finalizer::at(&config.mesh, &context.drain)?.finalizations(),
         };
         let births = Gather::spawn(verb, bounds);
         let repeats = Repeats::new(database.clone(), bounds);

@@ -199,7 +199,7 @@ pub mod finalizer_service_client {
         /// Says which tasks have come to rest, so that whoever waits for them is told. A hint: who waits also looks by
         /// itself. Comes to one replica: it announces to the others those that nobody waits for with it.
         ///
-        /// Answered once those who wait here are told.
+        /// Answered once that is done. UNAVAILABLE: it is not, announce them.
         pub async fn tell_waiters(
             &mut self,
             request: impl tonic::IntoRequest<super::TellWaitersRequest>,
@@ -387,7 +387,7 @@ pub mod finalizer_service_server {
         /// Says which tasks have come to rest, so that whoever waits for them is told. A hint: who waits also looks by
         /// itself. Comes to one replica: it announces to the others those that nobody waits for with it.
         ///
-        /// Answered once those who wait here are told.
+        /// Answered once that is done. UNAVAILABLE: it is not, announce them.
         async fn tell_waiters(
             &self,
             request: tonic::Request<super::TellWaitersRequest>,
