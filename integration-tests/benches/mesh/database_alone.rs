@@ -10,8 +10,8 @@ use anyhow::{Result, bail, ensure};
 use tasker_domain::{TaskId, Template, identity};
 use tasker_integration_tests::example;
 use tasker_store::{
-    Completion, NewTask, Options, Payload, Place, ReadyStep, Registered, Said, Started, Store,
-    ToEnqueue, ToStart, Verdict,
+    Completion, Front, NewTask, Options, Payload, Place, ReadyStep, Registered, Said, Started,
+    Store, ToEnqueue, ToStart, Verdict,
 };
 use uuid::Uuid;
 
@@ -171,7 +171,8 @@ async fn begin_by_queue(
     timed(&mut spent.enqueue, items, store.enqueue_steps(&queued, ACTOR)).await?;
     // Wide enough for what the other lane has there, too, and from what was not there before.
     let (handlers, window) = ([HANDLER.to_owned()], i64::try_from(LANES * items + 1)?);
-    let look = store.waiting_steps(NAMESPACE, &handlers, spent.seen + 1, window);
+    let from = Front { message_id: spent.seen + 1, priorities: vec![0] };
+    let look = store.waiting_steps(NAMESPACE, &handlers, &from, window);
     let mut waiting = timed(&mut spent.look, items, look).await?.steps;
     let ours: HashSet<Uuid> = tasks.iter().map(|task| task.task_id.0).collect();
     waiting.retain(|step| ours.contains(&step.task_id));

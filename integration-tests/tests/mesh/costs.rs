@@ -24,8 +24,8 @@ use tasker_domain::{TaskId, Template, identity};
 use tasker_integration_tests::{Mesh, example, register_examples, until};
 use tasker_private_postgres::{PrivatePostgres, Settings};
 use tasker_store::{
-    Completion, Options, Payload, Place, ReadyStep, Registered, Said, Started, Store, ToEnqueue,
-    ToStart, Verdict,
+    Completion, Front, Options, Payload, Place, ReadyStep, Registered, Said, Started, Store,
+    ToEnqueue, ToStart, Verdict,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -81,9 +81,7 @@ async fn a_step_of_a_lone_task_costs_the_database_no_more_than_it_did() {
     let server = Server::start().await;
     // Starts and ends cost the same in both: what is left is what the tasks cost.
     lone_tasks(&server, FEW, By::Looking).await;
-    for (by, name, cost) in
-        [(By::Looking, "LONE", &LONE), (By::Waiting, "AWAITED", &AWAITED)]
-    {
+    for (by, name, cost) in [(By::Looking, "LONE", &LONE), (By::Waiting, "AWAITED", &AWAITED)] {
         let few = server.spent(async || lone_tasks(&server, FEW, by).await).await;
         let more = server.spent(async || lone_tasks(&server, FEW + COUNTED, by).await).await;
         (more - few).of_each(COUNTED * STEPS).is_within(name, cost);
@@ -208,7 +206,10 @@ async fn started_of(store: &Store, ready: Vec<ReadyStep>) -> Vec<Started> {
     let items: Vec<_> = ready.into_iter().map(place).collect();
     store.enqueue_steps(&items, "step-enqueuer").await.unwrap();
     let handlers = ["square".to_owned()];
-    let looked = store.waiting_steps("arithmetic", &handlers, 0, BATCH as i64).await.unwrap();
+    let looked = store
+        .waiting_steps("arithmetic", &handlers, &Front::default(), BATCH as i64)
+        .await
+        .unwrap();
     let waiting = looked.steps;
     let start = |waiting| ToStart {
         waiting,

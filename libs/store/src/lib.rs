@@ -69,7 +69,7 @@ pub use steps::{
     },
     retry::Retried,
     settle::{EndedStep, FailedByRule, Locked, Settlement, ToLock},
-    start::{Backlog, Beyond, SeenWaiting, Started, ToStart},
+    start::{Backlog, Beyond, Front, SeenWaiting, Started, ToStart},
     yield_steps::{ToYield, Yielded},
 };
 pub use tasks::{

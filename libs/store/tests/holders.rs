@@ -7,8 +7,8 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tasker_domain::{SessionId, TaskId, Template};
 use tasker_store::{
-    Expiry, Held, NewTask, Options, Payload, Registered, Started, Store, ToEnqueue, ToRelease,
-    ToSave, ToStart, ToYield, Verdict, Yielded,
+    Expiry, Front, Held, NewTask, Options, Payload, Registered, Started, Store, ToEnqueue,
+    ToRelease, ToSave, ToStart, ToYield, Verdict, Yielded,
 };
 use tasker_testing::TestDatabase;
 use uuid::Uuid;
@@ -91,7 +91,8 @@ impl Bench {
 
     /// Starts the only step that waits in the queue, if there is one that may be claimed.
     async fn start(&self, session: SessionId) -> Option<Started> {
-        let looked = self.store.waiting_steps(NAMESPACE, &["any".to_owned()], 0, 10).await;
+        let looked =
+            self.store.waiting_steps(NAMESPACE, &["any".to_owned()], &Front::default(), 10).await;
         let waiting = looked.unwrap().steps.pop()?;
         let item = ToStart {
             waiting,

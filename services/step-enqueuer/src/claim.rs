@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, future::pending, time::Duration};
 
 use tasker_domain::{Rank, TemplateId};
-use tasker_store::{Announcement, Held, StoreError, ToStart, WaitingStep};
+use tasker_store::{Announcement, Front, Held, StoreError, ToStart, WaitingStep};
 use tasker_trace::TraceContext;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -149,16 +149,13 @@ impl Claims {
         let callables: Vec<String> =
             claimable.callables.iter().map(|(callable, _)| callable.clone()).collect();
         let mut from = fronts.of(namespace, &callables);
-        let mut waiting = database.store.waiting_steps(namespace, &callables, from, limit).await?;
-        if from > 0 && waiting.beyond.is_none() {
+        let mut waiting = database.store.waiting_steps(namespace, &callables, &from, limit).await?;
+        if from.message_id > 0 && waiting.beyond.is_none() {
             // No look need follow, so this one must have seen all.
-            from = 0;
-            waiting = database.store.waiting_steps(namespace, &callables, from, limit).await?;
+            from = Front::default();
+            waiting = database.store.waiting_steps(namespace, &callables, &from, limit).await?;
         }
-        // Where less waits than a look takes in, looks for all are as good.
-        let crowded = waiting.beyond.is_some();
-        let first = waiting.steps.iter().map(|step| step.message_id).min().filter(|_| crowded);
-        fronts.found(namespace, callables, from, first);
+        fronts.found(namespace, callables, &from, &waiting);
         let limited = roster.limited(namespace, &claimable.callables).into_iter();
         let after = limited.map(|(callable, note)| {
             let after = rounds.go_on(namespace, &callable, note);

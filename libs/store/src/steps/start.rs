@@ -1,6 +1,6 @@
 //! Waiting steps go to workers that have credit.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -33,6 +33,16 @@ pub struct ToStart {
     pub session_id: Uuid,
     /// How long the attempt may take, in ms.
     pub timeout_ms: i64,
+}
+
+/// Where a look into a worker queue begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Front {
+    /// The message to begin at; 0 for the first. Those before it are not seen.
+    pub message_id: i64,
+    /// Priorities that many messages are expected to have: of each, those before the first are not even passed. Of
+    /// others they are, by the index alone, for as long as an old snapshot keeps what was taken.
+    pub priorities: Vec<i16>,
 }
 
 /// What a look into a worker queue has found.
@@ -69,10 +79,56 @@ pub struct Backlog {
     pub last: i64,
 }
 
+/// All priorities, from the highest to the lowest, in bands of which each of these is one: the highest and
+/// the lowest of each band.
+fn bands(priorities: &[i16]) -> Vec<(i16, i16)> {
+    let known: BTreeSet<i16> = priorities.iter().copied().collect();
+    let (mut bands, mut highest) = (Vec::with_capacity(2 * known.len() + 1), Some(i16::MAX));
+    for priority in known.into_iter().rev() {
+        let above = priority.checked_add(1);
+        bands.extend(highest.zip(above).filter(|(highest, lowest)| highest >= lowest));
+        bands.push((priority, priority));
+        highest = priority.checked_sub(1);
+    }
+    bands.extend(highest.map(|highest| (highest, i16::MIN)));
+    bands
+}
+
+/// The statement that looks into a worker queue.
+fn look(queue: &tasker_pgmq::Queue) -> String {
+    // The name has been checked: it cannot be anything but a table of PGMQ.
+    format!(
+        "WITH oldest AS MATERIALIZED (
+            SELECT msg_id, message, headers, enqueued_at FROM pgmq.q_{queue}
+            WHERE message->>'callable' = ANY($1) AND vt <= clock_timestamp() AND msg_id >= $3
+            ORDER BY msg_id LIMIT $2
+         ), urgent AS (
+            -- Band by band, from the highest on, until there are enough. In each the index is entered at the
+            -- first message; in one of a single priority nothing before it is passed.
+            SELECT message.*
+            FROM unnest($4::smallint[], $5::smallint[]) WITH ORDINALITY AS band (highest, lowest, nth)
+            CROSS JOIN LATERAL (
+                SELECT msg_id, message, headers, enqueued_at FROM pgmq.q_{queue}
+                WHERE message->'priority' <= to_jsonb(highest) AND message->'priority' >= to_jsonb(lowest)
+                  AND message->>'callable' = ANY($1) AND vt <= clock_timestamp() AND msg_id >= $3
+                ORDER BY message->'priority' DESC NULLS LAST, msg_id LIMIT $2
+            ) AS message
+            WHERE (SELECT count(*) FROM oldest) = $2
+            ORDER BY nth LIMIT $2
+         ), seen AS (
+            SELECT *, true AS old, msg_id IN (SELECT msg_id FROM urgent) AS pressing FROM oldest
+            UNION ALL
+            SELECT *, false, true FROM urgent WHERE msg_id NOT IN (SELECT msg_id FROM oldest)
+         )
+         SELECT msg_id, message, headers,
+            extract(epoch FROM clock_timestamp() - enqueued_at)::double precision, old, pressing
+         FROM seen"
+    )
+}
+
 impl Store {
     /// Looks at the steps that wait in a namespace for one of some handlers, and takes none: the oldest, so
-    /// many at most; and if there may be more, as many of those with the largest priorities. `from` is the
-    /// message to begin at: those before it are not seen, and cost little where they have been taken.
+    /// many at most; and if there may be more, as many of those with the largest priorities.
     ///
     /// # Errors
     /// The database is not available.
@@ -80,34 +136,17 @@ impl Store {
         &self,
         namespace: &str,
         handlers: &[String],
-        from: i64,
+        from: &Front,
         window: i64,
     ) -> Result<SeenWaiting, StoreError> {
         let queue = worker_queue(namespace)?;
-        // The name has been checked: it cannot be anything but a table of PGMQ.
-        let sql = format!(
-            "WITH oldest AS MATERIALIZED (
-                SELECT msg_id, message, headers, enqueued_at FROM pgmq.q_{queue}
-                WHERE message->>'callable' = ANY($1) AND vt <= clock_timestamp() AND msg_id >= $3
-                ORDER BY msg_id LIMIT $2
-             ), urgent AS (
-                SELECT msg_id, message, headers, enqueued_at FROM pgmq.q_{queue}
-                WHERE message->>'callable' = ANY($1) AND vt <= clock_timestamp() AND msg_id >= $3
-                  AND (SELECT count(*) FROM oldest) = $2
-                ORDER BY message->'priority' DESC NULLS LAST, msg_id LIMIT $2
-             ), seen AS (
-                SELECT *, true AS old, msg_id IN (SELECT msg_id FROM urgent) AS pressing FROM oldest
-                UNION ALL
-                SELECT *, false, true FROM urgent WHERE msg_id NOT IN (SELECT msg_id FROM oldest)
-             )
-             SELECT msg_id, message, headers,
-                extract(epoch FROM clock_timestamp() - enqueued_at)::double precision, old, pressing
-             FROM seen"
-        );
-        let rows = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        let (highest, lowest): (Vec<i16>, Vec<i16>) = bands(&from.priorities).into_iter().unzip();
+        let rows = sqlx::query_as(sqlx::AssertSqlSafe(look(&queue)))
             .bind(handlers)
             .bind(window)
-            .bind(from)
+            .bind(from.message_id)
+            .bind(highest)
+            .bind(lowest)
             .fetch_all(&self.relaxed)
             .await;
         let rows: Vec<(i64, Value, Option<Value>, f64, bool, bool)> = match rows {
@@ -223,4 +262,54 @@ impl Store {
 pub(crate) fn worker_queue(namespace: &str) -> Result<tasker_pgmq::Queue, StoreError> {
     tasker_pgmq::Queue::new(format!("worker_{namespace}_queue"))
         .map_err(|error| StoreError::Corrupt { table: "tasks", what: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+    use tasker_testing::TestDatabase;
+
+    use super::*;
+    use crate::Options;
+
+    #[tokio::test]
+    async fn a_look_enters_the_index_of_each_band_at_its_first_message_and_sorts_nothing() {
+        let database = TestDatabase::fresh().await;
+        let options = Options {
+            url: database.url().to_owned(),
+            max_connections: 1,
+            acquire_timeout: Duration::from_secs(10),
+            application_name: "looks".to_owned(),
+        };
+        let store = Store::connect(&options).await.unwrap();
+        let mut line = store.relaxed.acquire().await.unwrap();
+        let queue = worker_queue("looks").unwrap();
+        let prepare = format!(
+            "SELECT pgmq.create('{queue}'); SELECT order_queue_by_priority('{queue}');
+             PREPARE look (text[], bigint, bigint, smallint[], smallint[]) AS {}",
+            look(&queue)
+        );
+        sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *line).await.unwrap();
+        let explain = "EXPLAIN (COSTS OFF) EXECUTE look (NULL, NULL, NULL, NULL, NULL)";
+        let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut *line).await.unwrap();
+        let at = |what: &str| plan.iter().position(|line| line.contains(what));
+        let by_priority = at("Index Scan using q_worker_looks_queue_by_priority");
+        let entered = by_priority.map(|line| plan[line + 1].as_str()).unwrap_or_default();
+        assert!(entered.contains("highest") && entered.contains("lowest"), "{plan:#?}");
+        assert!(entered.contains("msg_id >= $3"), "{plan:#?}");
+        assert_eq!(at("Sort"), None, "{plan:#?}");
+    }
+
+    #[test]
+    fn bands_hold_every_priority_once_from_the_highest_on_and_known_ones_alone() {
+        let edges = [i16::MIN, i16::MAX];
+        for known in [&[][..], &[0], &[7, -3, 8, 7], &edges, &[i16::MIN, i16::MIN + 1, 0, i16::MAX]]
+        {
+            let bands = bands(known);
+            let all: Vec<i16> =
+                bands.iter().flat_map(|&(highest, lowest)| (lowest..=highest).rev()).collect();
+            assert!(all.iter().copied().eq((i16::MIN..=i16::MAX).rev()), "{bands:?}");
+            assert!(known.iter().all(|&known| bands.contains(&(known, known))), "{bands:?}");
+        }
+    }
 }
