@@ -41,7 +41,7 @@ const LONE: Cost =
 
 /// The same, if a call waits for the task's end: an update has it told, and a row is read.
 const AWAITED: Cost =
-    Cost { statements: 1.775, transactions: 1.7875, row_writes: 11.5, wal_bytes: 2_380.0 };
+    Cost { statements: 1.775, transactions: 1.7875, row_writes: 11.5, wal_bytes: 2_357.0 };
 
 /// Of a step of a hundred that go their way together, by the store's verbs alone: what a step costs
 /// under load, if batches are full and workers have room.

@@ -51,7 +51,8 @@ impl Fronts {
     }
 
     /// Notes what a look has found which began at `from`. Where no more waits than a look takes in, no front is
-    /// worth it. Only a look that began at the first message has seen all: another moves fronts on, and no more.
+    /// worth it. Only a look that began at the first message has seen all: another moves fronts on and
+    /// learns of priorities, and no more.
     pub fn found(
         &mut self,
         namespace: &str,
@@ -67,9 +68,12 @@ impl Fronts {
             for key in keys {
                 if let Some(Known { front, .. }) = self.0.get_mut(&key) {
                     front.message_id = front.message_id.max(message_id);
-                    let new = priorities.iter().filter(|new| !from.priorities.contains(new));
-                    front.priorities.extend(new);
-                    front.priorities.truncate(PRIORITIES);
+                    for priority in &priorities {
+                        let known = &mut front.priorities;
+                        if known.len() < PRIORITIES && !known.contains(priority) {
+                            known.push(*priority);
+                        }
+                    }
                 }
             }
             return;
@@ -182,6 +186,8 @@ mod tests {
         let from = fronts.of("n", &callables(&["a"]));
         assert_eq!(from.priorities, [2, 1]);
         fronts.found("n", callables(&["a"]), &from, &crowd(&[(50_000, 2), (50_001, 3)]));
+        // However often a look that began there tells of it.
+        fronts.found("n", callables(&["a"]), &from, &crowd(&[(50_000, 3)]));
         assert_eq!(fronts.of("n", &callables(&["a"])).priorities, [2, 1, 3]);
     }
 }
