@@ -15,6 +15,8 @@ use tonic::Status;
 
 /// How old what is known may be. Between two looks a namespace may take a second's worth more.
 const FRESH: Duration = Duration::from_secs(1);
+/// A look that has not come back for so long, more than a statement may take, is given up and made again.
+const LOST: Duration = Duration::from_secs(60);
 /// Namespaces that something is known of.
 const NAMESPACES: usize = 10_000;
 /// Births give way once so many steps wait, about a second of what two cores work off.
@@ -147,7 +149,8 @@ impl Bounds {
 
 impl Namespace {
     fn is_old(&self, now: Instant) -> bool {
-        !self.is_looking && self.looked_at.is_none_or(|at| now.duration_since(at) >= FRESH)
+        let age = if self.is_looking { LOST } else { FRESH };
+        self.looked_at.is_none_or(|at| now.duration_since(at) >= age)
     }
 
     fn is_full(&self, limit: i64) -> bool {
@@ -215,6 +218,18 @@ mod tests {
             seen.found(Waiting { queued, last, ..Waiting::default() }, now);
         }
         seen
+    }
+
+    #[test]
+    fn one_look_is_made_at_a_time_and_another_if_it_does_not_come_back() {
+        let now = Instant::now();
+        assert!(Namespace::default().is_old(now), "nobody has looked");
+        let seen = Namespace { looked_at: Some(now), ..Namespace::default() };
+        assert!(!seen.is_old(now + FRESH / 2));
+        assert!(seen.is_old(now + FRESH));
+        let looking = Namespace { is_looking: true, ..seen };
+        assert!(!looking.is_old(now + FRESH));
+        assert!(looking.is_old(now + LOST));
     }
 
     #[test]
