@@ -6,7 +6,9 @@ use futures::TryStreamExt as _;
 use sqlx::{PgPool, Postgres, Transaction};
 use tasker_client::{
     Client, NewTask, Operator,
-    v1::{ResultVerdict, TaskState, TemplateRef, watch_task_response::Transition},
+    v1::{
+        ListTasksRequest, ResultVerdict, TaskState, TemplateRef, watch_task_response::Transition,
+    },
 };
 use tasker_integration_tests::{
     Ledger, Mesh, Recorder, Service, Session, Setup, success, until, worker,
@@ -37,6 +39,7 @@ in_both_shapes![
     nothing_begins_of_a_template_once_its_pause_is_answered,
     what_is_held_while_its_template_is_resumed_goes_on_at_once,
     a_watcher_is_told_who_paused_and_resumed_the_task_and_why,
+    who_waits_is_told_the_same_of_a_task_that_ends_paused_as_who_reads_it,
 ];
 
 /// What is not announced is not found in time, and nothing is repaired.
@@ -452,4 +455,30 @@ async fn a_watcher_is_told_who_paused_and_resumed_the_task_and_why(mesh: &Mesh) 
     let expected =
         [(true, "operator:alice", "wrong amount"), (false, "operator:bob", "amount corrected")];
     assert_eq!(pauses.collect::<Vec<_>>(), expected);
+}
+
+async fn who_waits_is_told_the_same_of_a_task_that_ends_paused_as_who_reads_it(mesh: &Mesh) {
+    let (client, ledger) = (mesh.client(), mesh.ledger().await);
+    client.register_template(CHAIN).await.unwrap();
+    let named = NewTask::of("pause", "chain").priority(7).correlation_id("order 42");
+    let task = client.create_task(named).await.unwrap().task_id;
+    let mut session = session(mesh).await;
+    assert_eq!(run(&mut session).await, step(&task, "first"));
+    let last = session.take().await;
+    client.pause_task(&task, &Operator::new("alice", "")).await.unwrap();
+    let waiting = tokio::spawn({
+        let (client, task) = (client.clone(), task.clone());
+        async move { client.wait_for_task(&task, PATIENCE).await }
+    });
+    let count = "SELECT count(*) FROM tasks WHERE awaited";
+    until("it waits", PATIENCE, async || (ledger.number(count).await == 1).then_some(())).await;
+    let verdict = session.report(success(&last.delivery_token, "1")).await;
+    assert_eq!(verdict, ResultVerdict::Committed);
+
+    let told = waiting.await.unwrap().unwrap();
+    assert!(told.paused && told.state() == TaskState::Complete, "{told:?}");
+    let read: Vec<_> = client.list_tasks(ListTasksRequest::default()).try_collect().await.unwrap();
+    assert_eq!([told], *read);
+    session.drain().await;
+    ledger.nothing_is_left().await;
 }

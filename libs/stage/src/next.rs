@@ -11,11 +11,10 @@ use tasker_runtime::{
     config::{Error, Mesh},
     mesh::{self, TracedBalance},
 };
-use tasker_store::{Finalization, ReadyStep};
+use tasker_store::{CompletedTask, Finalization, ReadyStep};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use uuid::Uuid;
 
 use crate::{Announcer, Hints, wire};
 
@@ -72,16 +71,16 @@ impl Finalizer {
         })
     }
 
-    /// Tells it of tasks at rest that a call waits for. Where it cannot be told, all replicas are, by announcement.
+    /// Tells it of completed tasks that a call waits for. Where it cannot be told, all replicas are, by announcement.
     /// Those of whom too many wait to be told look by themselves.
     #[must_use]
-    pub fn waiters(&self, announcer: Announcer) -> Hints<Uuid> {
+    pub fn waiters(&self, announcer: Announcer) -> Hints<CompletedTask> {
         let client = self.client.clone();
-        Hints::new(move |tasks: Vec<Uuid>| {
+        Hints::new(move |tasks: Vec<CompletedTask>| {
             let (client, announcer) = (client.clone(), announcer.clone());
             async move {
                 if !tell_waiters(client, &tasks).await {
-                    announcer.rest(tasks);
+                    announcer.rest(tasks.into_iter().map(|task| task.task_id));
                 }
                 Ok(())
             }
@@ -91,11 +90,12 @@ impl Finalizer {
 
 async fn tell_waiters(
     client: Option<FinalizerServiceClient<TracedBalance>>,
-    tasks: &[Uuid],
+    tasks: &[CompletedTask],
 ) -> bool {
     let Some(mut client) = client else { return false };
-    let task_ids = tasks.iter().map(Uuid::to_string).collect();
-    let told = timeout(TOLD, client.tell_waiters(TellWaitersRequest { task_ids })).await;
+    let task_ids = tasks.iter().map(|task| task.task_id.to_string()).collect();
+    let tasks = tasks.iter().copied().map(wire::completed_task).collect();
+    let told = timeout(TOLD, client.tell_waiters(TellWaitersRequest { task_ids, tasks })).await;
     let told = told.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
     if let Err(status) = &told {
         tracing::debug!("who waits is told by announcement: {}", status.message());
@@ -106,19 +106,29 @@ async fn tell_waiters(
 #[cfg(test)]
 mod tests {
     use tasker_runtime::config::DeploymentMode;
+    use uuid::Uuid;
 
     use super::*;
 
     #[tokio::test]
     async fn who_waits_is_told_by_announcement_if_finalizer_cannot_be_told() {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        for mode in [DeploymentMode::Hybrid, DeploymentMode::PollingOnly] {
-            let config = Mesh { finalizer: vec![nobody.to_string()], mode, ..Mesh::default() };
+        let listener = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let nobody = listener().local_addr().unwrap();
+        // Connections wait there for ever.
+        let silent = listener();
+        for (endpoint, mode) in [
+            (nobody, DeploymentMode::Hybrid),
+            (silent.local_addr().unwrap(), DeploymentMode::Hybrid),
+            (nobody, DeploymentMode::PollingOnly),
+        ] {
+            let config = Mesh { finalizer: vec![endpoint.to_string()], mode, ..Mesh::default() };
             let finalizer = Finalizer::at(&config, &CancellationToken::new()).unwrap();
-            let (announcer, task) = (Announcer::unheard(), Uuid::now_v7());
+            let (announcer, task_id) = (Announcer::unheard(), Uuid::now_v7());
+            let ended_at = Default::default();
+            let task = CompletedTask { task_id, ended_at, steps: 1, paused: false };
             finalizer.waiters(announcer.clone()).tell([task]);
             let tasks = timeout(10 * TOLD, announcer.next()).await.expect("it is announced").tasks;
-            assert!(tasks.into_iter().eq([task]));
+            assert!(tasks.into_iter().eq([task_id]));
         }
     }
 }

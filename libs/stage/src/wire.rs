@@ -2,7 +2,9 @@
 
 use tasker_api::{Invalid, field, mesh::v1, time, v1 as public};
 use tasker_domain::SessionId;
-use tasker_store::{Content, Finalization, Payload, Place, ReadyStep, TaskDetails, TaskRow};
+use tasker_store::{
+    CompletedTask, Content, Finalization, Payload, Place, ReadyStep, TaskDetails, TaskRow,
+};
 use uuid::Uuid;
 
 /// A ready step for the wire.
@@ -111,6 +113,31 @@ pub fn from_finalization(finalization: v1::Finalization) -> Result<Finalization,
         message_id: finalization.message_id,
         task_id,
         traceparent: finalization.traceparent,
+    })
+}
+
+/// A completed task for the wire.
+#[must_use]
+pub fn completed_task(task: CompletedTask) -> v1::CompletedTask {
+    v1::CompletedTask {
+        task_id: task.task_id.to_string(),
+        end_time: Some(time::timestamp(task.ended_at)),
+        steps: task.steps,
+        paused: task.paused,
+    }
+}
+
+/// A completed task from the wire.
+///
+/// # Errors
+/// Its id is none, or its time is missing or none.
+pub fn from_completed_task(task: &v1::CompletedTask) -> Result<CompletedTask, Invalid> {
+    let end_time = task.end_time.ok_or_else(|| Invalid::field("end_time", "is missing"))?;
+    Ok(CompletedTask {
+        task_id: field::task_id(&task.task_id)?.0,
+        ended_at: time::from_timestamp("end_time", end_time)?,
+        steps: task.steps,
+        paused: task.paused,
     })
 }
 

@@ -53,7 +53,7 @@ pub use steps::{
     FastVerdict, Held, Verdict,
     admit::{Admitted, ToAdmit, asked},
     admit_workers::WorkersToAdmit,
-    complete::{Completion, Judged, Place, Said},
+    complete::{CompletedTask, Completion, Judged, Place, Said},
     enqueue::{Enqueued, ToEnqueue},
     expand::{NewStep, Standing, ToExpand},
     expire::Expiry,
@@ -78,6 +78,7 @@ pub use tasks::{
     finalize::Finalized,
     read::{TaskDetails, TaskFilter, TaskRow},
     rerun::{Older, Rerun, ToRerun},
+    watch::AwaitedTask,
 };
 pub use templates::{Registered, TemplateName, TemplateRow};
 pub use transitions::{Past, PastMove, Transition, TransitionKind};

@@ -7,4 +7,4 @@ mod hold;
 mod purge;
 pub(crate) mod read;
 pub(crate) mod rerun;
-mod watch;
+pub(crate) mod watch;

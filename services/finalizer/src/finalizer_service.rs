@@ -56,9 +56,13 @@ impl FinalizerService for Finalizations {
         &self,
         request: Request<TellWaitersRequest>,
     ) -> Result<Response<TellWaitersResponse>, Status> {
-        let tasks = request.into_inner().task_ids;
-        let tasks = tasks.iter().map(|task| field::task_id(task).map(|task| task.0));
-        self.watcher.tell(tasks.collect::<Result<Vec<_>, _>>()?).await?;
+        let TellWaitersRequest { task_ids, tasks } = request.into_inner();
+        let tasks = tasks.iter().map(wire::from_completed_task).collect::<Result<Vec<_>, _>>()?;
+        if tasks.len() < task_ids.len() {
+            // A result-processor of a version that does not say how they have ended: it announces them.
+            return Err(Invalid::field("tasks", "one for each of task_ids").into());
+        }
+        self.watcher.tell(tasks).await?;
         Ok(Response::new(TellWaitersResponse {}))
     }
 

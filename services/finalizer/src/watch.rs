@@ -13,11 +13,10 @@ use tasker_api::{
 };
 use tasker_domain::{ErrorKind, StepEvent, TaskEvent, TaskId, TaskState};
 use tasker_stage::{Database, store_error};
-use tasker_store::{Announcement, StoreError, TaskRow, Transition, TransitionKind};
+use tasker_store::{Announcement, CompletedTask, StoreError, TaskRow, Transition, TransitionKind};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use uuid::Uuid;
 
 use crate::watches::{Heard, Watch, Watches};
 
@@ -87,7 +86,8 @@ impl Watcher {
         let mut watch = self.watches.listen(task.0);
         let asked =
             self.database.store.await_task(task).await.map_err(|error| self.failed(&error))?;
-        let mut is_on_its_way = asked.ok_or_else(|| no_task(task))?;
+        let awaited = asked.ok_or_else(|| no_task(task))?;
+        let mut is_on_its_way = awaited.will_be_told;
         if is_on_its_way {
             watch.has_asked();
         }
@@ -102,19 +102,21 @@ impl Watcher {
             tokio::select! {
                 () = &mut over => return self.row(task).await,
                 () = self.drain.cancelled() => return Err(ending()),
-                _ = timeout(LOOK_ANYWAY, watch.heard()) => is_on_its_way = false,
+                heard = timeout(LOOK_ANYWAY, watch.heard()) => match heard {
+                    Ok(Heard::Completed(end)) => return Ok(awaited.completed(end)),
+                    _ => is_on_its_way = false,
+                },
             }
         }
     }
 
-    /// Tells who waits for these tasks, which are at rest: here, or at other replicas, by announcement. Returns once
-    /// that is out.
-    pub async fn tell(&self, tasks: Vec<Uuid>) -> Result<(), Status> {
+    /// Tells who waits for these tasks: here, or at other replicas, by announcement. Returns once that is out.
+    pub async fn tell(&self, tasks: Vec<CompletedTask>) -> Result<(), Status> {
         // They connect to another replica, and have to be told there.
         if self.drain.is_cancelled() {
             return Err(ending());
         }
-        let elsewhere = self.watches.tell(tasks);
+        let elsewhere = self.watches.completed(tasks);
         if elsewhere.is_empty() {
             return Ok(());
         }
@@ -189,7 +191,7 @@ impl Progress {
                 if heard == Ok(Heard::Interrupted) {
                     self.rewind();
                 }
-                Ok(heard == Ok(Heard::Moved))
+                Ok(heard.is_ok_and(|heard| heard != Heard::Interrupted))
             }
         }
     }

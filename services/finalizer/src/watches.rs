@@ -1,10 +1,11 @@
-//! Who watches which task, at this replica.
+//! Who watches or waits for which task, at this replica.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tasker_store::CompletedTask;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -17,10 +18,18 @@ pub struct Watches {
 /// A task that somebody here watches.
 #[derive(Debug)]
 struct Watched {
-    /// Counts the interruptions that were told of.
-    moved: watch::Sender<u64>,
+    news: watch::Sender<News>,
     /// Whether a call here has asked for its rest to be told.
     is_awaited: bool,
+}
+
+/// What has been told of a task.
+#[derive(Debug, Clone, Copy, Default)]
+struct News {
+    /// How often something may have got lost.
+    interruptions: u64,
+    /// How it has ended, if that was told since.
+    completed: Option<CompletedTask>,
 }
 
 /// What a watcher hears.
@@ -28,6 +37,8 @@ struct Watched {
 pub enum Heard {
     /// The task may have moved.
     Moved,
+    /// This is how it has ended.
+    Completed(CompletedTask),
     /// Something may have got lost: the database may have forgotten what did not wait for the disk.
     Interrupted,
 }
@@ -36,7 +47,7 @@ pub enum Heard {
 #[derive(Debug)]
 pub struct Watch {
     task: Uuid,
-    moved: watch::Receiver<u64>,
+    news: watch::Receiver<News>,
     interruptions: u64,
     watches: Watches,
 }
@@ -45,33 +56,44 @@ impl Watches {
     /// Listens to a task from now on.
     pub fn listen(&self, task: Uuid) -> Watch {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let unwatched = || Watched { moved: watch::channel(0).0, is_awaited: false };
-        let moved = watched.entry(task).or_insert_with(unwatched).moved.subscribe();
-        let interruptions = *moved.borrow();
-        Watch { task, moved, interruptions, watches: self.clone() }
+        let unwatched = || Watched { news: watch::Sender::default(), is_awaited: false };
+        let news = watched.entry(task).or_insert_with(unwatched).news.subscribe();
+        let interruptions = news.borrow().interruptions;
+        Watch { task, news, interruptions, watches: self.clone() }
     }
 
     /// Tells those who listen to these tasks.
     pub fn moved(&self, tasks: impl IntoIterator<Item = Uuid>) {
-        self.tell(tasks);
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks {
+            if let Some(Watched { news, .. }) = watched.get(&task) {
+                news.send_modify(|_| {});
+            }
+        }
     }
 
-    /// Tells those who listen to these tasks. Returns the tasks of which no call here has asked to be told: who
-    /// has only begun to listen is not the one that the task knows of.
-    pub fn tell(&self, tasks: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
+    /// Tells those who listen to these tasks how they have ended. Returns the tasks of which no call here has asked
+    /// to be told: who has only begun to listen is not the one that the task knows of.
+    pub fn completed(&self, tasks: impl IntoIterator<Item = CompletedTask>) -> Vec<Uuid> {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_told = |task: &Uuid| {
-            let Some(Watched { moved, is_awaited }) = watched.get(task) else { return false };
-            moved.send_modify(|_| {});
+        let is_told = |task: CompletedTask| {
+            let Some(Watched { news, is_awaited }) = watched.get(&task.task_id) else {
+                return false;
+            };
+            news.send_modify(|news| news.completed = Some(task));
             *is_awaited
         };
-        tasks.into_iter().filter(|task| !is_told(task)).collect()
+        let elsewhere = tasks.into_iter().filter(|task| !is_told(*task));
+        elsewhere.map(|task| task.task_id).collect()
     }
 
     /// Tells all that the connection was lost, and announcements with it.
     pub fn interrupted(&self) {
         for watched in self.watched.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            watched.moved.send_modify(|interruptions| *interruptions += 1);
+            let lost = |news: &mut News| {
+                *news = News { interruptions: news.interruptions + 1, completed: None };
+            };
+            watched.news.send_modify(lost);
         }
     }
 }
@@ -87,10 +109,14 @@ impl Watch {
 
     /// Waits until something was heard since the last time.
     pub async fn heard(&mut self) -> Heard {
-        self.moved.changed().await.expect("the sender lives as long as its listeners");
-        let interruptions = *self.moved.borrow_and_update();
+        self.news.changed().await.expect("the sender lives as long as its listeners");
+        let News { interruptions, completed } = *self.news.borrow_and_update();
         let before = std::mem::replace(&mut self.interruptions, interruptions);
-        if interruptions == before { Heard::Moved } else { Heard::Interrupted }
+        match completed {
+            _ if interruptions != before => Heard::Interrupted,
+            Some(task) => Heard::Completed(task),
+            None => Heard::Moved,
+        }
     }
 }
 
@@ -98,7 +124,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let mut watched = self.watches.watched.lock().unwrap_or_else(PoisonError::into_inner);
         // This ear is still among them.
-        if watched.get(&self.task).is_some_and(|watched| watched.moved.receiver_count() <= 1) {
+        if watched.get(&self.task).is_some_and(|watched| watched.news.receiver_count() <= 1) {
             watched.remove(&self.task);
         }
     }
@@ -126,14 +152,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rest_is_told_elsewhere_unless_a_call_here_has_asked_for_it() {
+    async fn an_end_is_told_elsewhere_unless_a_call_here_has_asked_for_it() {
+        let end = |task_id| {
+            let ended_at = Default::default();
+            CompletedTask { task_id, ended_at, steps: 4, paused: false }
+        };
         let (watches, task, other) = (Watches::default(), Uuid::now_v7(), Uuid::now_v7());
         let mut listening = watches.listen(task);
         // The call that the task knows of may be at another replica.
-        assert_eq!(watches.tell([task, other]), [task, other]);
-        assert_eq!(listening.heard().await, Heard::Moved);
+        assert_eq!(watches.completed([end(task), end(other)]), [task, other]);
+        assert_eq!(listening.heard().await, Heard::Completed(end(task)));
         listening.has_asked();
-        assert_eq!(watches.tell([task, other]), [other]);
+        assert_eq!(watches.completed([end(task), end(other)]), [other]);
+        assert_eq!(listening.heard().await, Heard::Completed(end(task)));
+        // Of what may have got lost nothing is known any more.
+        watches.interrupted();
+        assert_eq!(listening.heard().await, Heard::Interrupted);
+        watches.moved([task]);
         assert_eq!(listening.heard().await, Heard::Moved);
     }
 }

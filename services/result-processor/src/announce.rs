@@ -1,8 +1,9 @@
 //! Where the outcome of a batch goes, after its commit.
 
 use tasker_stage::{Announcer, Database, Hints};
-use tasker_store::{Announcement, Finalization, Judged, ReadyStep, Started, StoreError};
-use uuid::Uuid;
+use tasker_store::{
+    Announcement, CompletedTask, Finalization, Judged, ReadyStep, Started, StoreError,
+};
 
 use crate::events::announcer::EventAnnouncer;
 
@@ -14,8 +15,8 @@ pub struct Outlets {
     pub actor: String,
     pub step_enqueuer: Hints<ReadyStep>,
     pub finalizer: Hints<Finalization>,
-    /// Tells who waits for tasks at rest.
-    pub waiters: Hints<Uuid>,
+    /// Tells who waits for tasks that have completed.
+    pub waiters: Hints<CompletedTask>,
     pub announcer: Announcer,
     pub events: EventAnnouncer,
 }

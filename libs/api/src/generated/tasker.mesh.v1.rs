@@ -18,10 +18,27 @@ pub struct Finalization {
     #[prost(string, tag = "3")]
     pub traceparent: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TellWaitersRequest {
     #[prost(string, repeated, tag = "1")]
     pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How they have ended, so that nobody has to read it.
+    #[prost(message, repeated, tag = "2")]
+    pub tasks: ::prost::alloc::vec::Vec<CompletedTask>,
+}
+/// All that changes on a task's way, once its last step has completed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CompletedTask {
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// All are satisfied.
+    #[prost(int32, tag = "3")]
+    pub steps: i32,
+    /// Whether it is paused as it ends.
+    #[prost(bool, tag = "4")]
+    pub paused: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TellWaitersResponse {}
@@ -196,7 +213,7 @@ pub mod finalizer_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Says which tasks have come to rest, so that whoever waits for them is told. A hint: who waits also looks by
+        /// Says which tasks have completed, so that whoever waits for them is told. A hint: who waits also looks by
         /// itself. Comes to one replica: it announces to the others those that nobody waits for with it.
         ///
         /// Answered once that is done. UNAVAILABLE: it is not, announce them.
@@ -384,7 +401,7 @@ pub mod finalizer_service_server {
             tonic::Response<super::FinalizeTasksResponse>,
             tonic::Status,
         >;
-        /// Says which tasks have come to rest, so that whoever waits for them is told. A hint: who waits also looks by
+        /// Says which tasks have completed, so that whoever waits for them is told. A hint: who waits also looks by
         /// itself. Comes to one replica: it announces to the others those that nobody waits for with it.
         ///
         /// Answered once that is done. UNAVAILABLE: it is not, announce them.

@@ -149,7 +149,8 @@ WITH item AS MATERIALIZED (
         END
     FROM change
     WHERE tasks.task_id = change.task_id
-    RETURNING tasks.task_id, tasks.state, tasks.watched, tasks.awaited, tasks.awaited_by_many, change.traceparent, change.started
+    RETURNING tasks.task_id, tasks.state, tasks.paused, tasks.total, tasks.watched, tasks.awaited,
+        tasks.awaited_by_many, change.traceparent, change.started
 ), searchable AS (
     UPDATE task_search SET rests_in = counted.state, ended_at = now()
     FROM counted
@@ -185,15 +186,19 @@ WITH item AS MATERIALIZED (
 )
 SELECT 'verdict' AS "kind!", position, verdict, NULL::bigint AS message_id, NULL::jsonb AS message,
     NULL::jsonb AS headers, NULL::uuid AS task_id, NULL::integer AS ordinal, NULL::uuid AS delivery_id,
-    NULL::text AS name, NULL::integer AS attempt, NULL::integer AS max_attempts
+    NULL::text AS name, NULL::integer AS attempt, NULL::integer AS max_attempts,
+    NULL::timestamptz AS ended_at, NULL::integer AS total, NULL::boolean AS paused
 FROM judged
 UNION ALL
-SELECT 'started', NULL, NULL, NULL, NULL, NULL, task_id, ordinal, delivery_id, name, attempt, max_attempts
+SELECT 'started', NULL, NULL, NULL, NULL, NULL, task_id, ordinal, delivery_id, name, attempt, max_attempts,
+    NULL, NULL, NULL
 FROM unlocked WHERE started
 UNION ALL
-SELECT 'ready', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NULL, NULL FROM ready
+SELECT 'ready', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM ready
 UNION ALL
-SELECT 'finalization', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NULL, NULL FROM finalizable
+SELECT 'finalization', NULL, NULL, msg_id, message, headers, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM finalizable
 UNION ALL
 SELECT
     CASE
@@ -201,5 +206,5 @@ SELECT
         WHEN watched OR awaited_by_many THEN 'rested'
         ELSE 'awaited'
     END,
-    NULL, NULL, NULL, NULL, NULL, task_id, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, task_id, NULL, NULL, NULL, NULL, NULL, now(), total, paused
 FROM counted WHERE watched OR (awaited AND state = 'complete')

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -57,6 +58,19 @@ pub struct Place {
     pub timeout_ms: i64,
 }
 
+/// A task whose last step has just completed. Nothing of it changes any more, but that a resume ends its pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompletedTask {
+    /// Which.
+    pub task_id: Uuid,
+    /// When.
+    pub ended_at: DateTime<Utc>,
+    /// How many steps it has: all are satisfied.
+    pub steps: i32,
+    /// Whether it is paused as it ends.
+    pub paused: bool,
+}
+
 /// What came of a batch of results.
 #[derive(Debug)]
 pub struct Judged<V = Verdict> {
@@ -72,8 +86,8 @@ pub struct Judged<V = Verdict> {
     pub watched: Vec<Uuid>,
     /// Tasks that have ended and are watched, or that several calls have waited for.
     pub rested: Vec<Uuid>,
-    /// Tasks that have ended and that one call has waited for.
-    pub awaited: Vec<Uuid>,
+    /// Tasks that have completed and that one call has waited for.
+    pub awaited: Vec<CompletedTask>,
     /// Whether steps have begun to wait for a retry.
     pub retries: bool,
 }
@@ -133,6 +147,9 @@ pub(crate) struct Row {
     name: Option<String>,
     attempt: Option<i32>,
     max_attempts: Option<i32>,
+    ended_at: Option<DateTime<Utc>>,
+    total: Option<i32>,
+    paused: Option<bool>,
 }
 
 pub(crate) async fn complete(
@@ -216,7 +233,13 @@ where
                 judged.finalizations.push(sent(row.message_id, row.message, row.headers.as_ref())?);
             }
             "rested" => judged.rested.extend(row.task_id),
-            "awaited" => judged.awaited.extend(row.task_id),
+            "awaited" => {
+                if let (Some(task_id), Some(ended_at), Some(steps), Some(paused)) =
+                    (row.task_id, row.ended_at, row.total, row.paused)
+                {
+                    judged.awaited.push(CompletedTask { task_id, ended_at, steps, paused });
+                }
+            }
             _ => judged.watched.extend(row.task_id),
         }
     }
