@@ -11,7 +11,15 @@ use crate::{Error, error::Doing};
 /// Held while we run the cluster; freed by the kernel if we are killed.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it is not enough: a child that another thread has just begun to make has it, too, until it runs
+        // its own program. What cannot be unlocked is closed all the same.
+        self.file.unlock().ok();
+    }
 }
 
 impl Lock {
@@ -43,7 +51,7 @@ impl Lock {
         let program = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         file.set_len(0).doing("write", path)?;
         writeln!(file, "{program}, process {}", std::process::id()).doing("write", path)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -53,4 +61,21 @@ fn open(data_dir: &Path) -> Result<(PathBuf, File), Error> {
     let path = PathBuf::from(path);
     let file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(&path);
     file.doing("open", &path).map(|file| (path, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_free_once_it_is_let_go_whoever_has_inherited_its_file() {
+        let home = tempfile::tempdir().unwrap();
+        let data_dir = home.path().join("cluster");
+        let lock = Lock::take(&data_dir).unwrap();
+        let inherited = lock.file.try_clone().unwrap();
+        assert!(matches!(Lock::take(&data_dir), Err(Error::InUse { .. })));
+        drop(lock);
+        Lock::take(&data_dir).unwrap();
+        drop(inherited);
+    }
 }
