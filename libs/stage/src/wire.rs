@@ -180,3 +180,18 @@ pub fn task_with_details(row: TaskRow, details: TaskDetails) -> public::Task {
         ..task(row)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_completed_task_arrives_as_it_was_sent_and_not_without_its_time() {
+        let (task_id, ended_at) = (Uuid::now_v7(), std::time::SystemTime::now().into());
+        let task = CompletedTask { task_id, ended_at, steps: 4, paused: true };
+        let sent = completed_task(task);
+        assert_eq!(from_completed_task(&sent).unwrap(), task);
+        let refused = from_completed_task(&v1::CompletedTask { end_time: None, ..sent });
+        assert!(tonic::Status::from(refused.unwrap_err()).message().contains("end_time"));
+    }
+}
