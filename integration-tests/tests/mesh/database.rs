@@ -79,7 +79,11 @@ async fn every_task_completes_though_connections_to_the_database_are_cut_again_a
         let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
              WHERE datname = current_database() AND pid <> pg_backend_pid()
                AND application_name LIKE 'tasker-%'";
-        assert!(ledger.number(cut).await > 0, "there was nothing to cut");
+        // Tasks whose answers were on their way may make up the next part before anybody is back.
+        until("connections were cut", PATIENCE, async || {
+            (ledger.number(cut).await > 0).then_some(())
+        })
+        .await;
     }
     load.ends_well(&ledger).await;
     // Whether a commit came to pass is not known where its answer was cut off: nobody may run such a
