@@ -103,6 +103,20 @@ impl Database {
         Ok(())
     }
 
+    /// Makes the files of the log that a server which has been busy before keeps, and uses again.
+    pub async fn fill_log(&self) -> Result<()> {
+        let files = "SELECT setting::int / 16 FROM pg_settings WHERE name = 'min_wal_size'";
+        let files: i32 = sqlx::query_scalar(files).fetch_one(&self.0).await?;
+        for _ in 0..files {
+            sqlx::raw_sql("SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()")
+                .execute(&self.0)
+                .await?;
+        }
+        // Only now are they free.
+        sqlx::raw_sql("CHECKPOINT").execute(&self.0).await?;
+        Ok(())
+    }
+
     /// Whether the server logs each statement that it runs, from soon on.
     pub async fn log_statements(&self, on: bool) -> Result<()> {
         let set = if on {

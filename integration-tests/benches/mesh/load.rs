@@ -22,7 +22,7 @@ const PERCENTS: [u32; 3] = [25, 50, 75];
 /// Of these, the one for which there is a target.
 const HALF: f64 = 0.5;
 /// Tasks per second that are followed to their end by WaitForTask; following all would be another load.
-const FOLLOWED_PER_S: f64 = 50.0;
+const FOLLOWED_PER_S: f64 = 100.0;
 /// Tasks for the latency without load, if it has not been measured.
 const IDLE: usize = 100;
 

@@ -43,18 +43,13 @@ impl Rig {
     /// Starts everything, and returns when a worker has done its first tasks.
     pub async fn start(arguments: Arguments) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("tasker-bench-").tempdir()?;
-        let postgres = PrivatePostgres::start(
-            Settings::new(folder.path().join("postgres"))
-                .with("shared_buffers", "128MB")
-                .with("max_wal_size", "1GB")
-                .with("checkpoint_timeout", "15min")
-                .with("autovacuum_naptime", "10s"),
-        )
-        .await?;
+        let settings = Settings::for_a_mesh(folder.path().join("postgres"));
+        let postgres = PrivatePostgres::start(settings).await?;
         postgres.create_database("bench").await?;
         let url = postgres.url("bench");
         tasker_store::migrate(&url).await?;
         let database = Database::connect(&url).await?;
+        database.fill_log().await?;
         let cores = std::thread::available_parallelism()?;
         println!("{cores} cores, {}", database.describe().await?);
         let mut setup = Mesh::setup().database(&url).with("telemetry.log_filter", "warn");

@@ -103,11 +103,7 @@ async fn main() -> Result<()> {
 
 /// As the bench has it, but for what counts and explains.
 fn settings(data_dir: PathBuf) -> Settings {
-    Settings::new(data_dir)
-        .with("shared_buffers", "128MB")
-        .with("max_wal_size", "1GB")
-        .with("checkpoint_timeout", "15min")
-        .with("autovacuum_naptime", "10s")
+    Settings::for_a_mesh(data_dir)
         .with("shared_preload_libraries", "pg_stat_statements,auto_explain")
         // Statements within functions and triggers too.
         .with("pg_stat_statements.track", "all")

@@ -322,7 +322,7 @@ mod tests {
         let echo = Echo::default();
         let batches = Arc::clone(&echo.batches);
         let gather = Gather::spawn(echo, Bounds { batch: 100, waiting: 100, lanes: 1 });
-        for caller in 0..10 {
+        for caller in 0..60 {
             let gather = gather.clone();
             tokio::spawn(async move {
                 loop {
@@ -335,7 +335,7 @@ mod tests {
         sleep(Duration::from_secs(1)).await;
         let batches = batches.lock().unwrap();
         let (sizes, begun): (Vec<_>, Vec<_>) = batches.iter().copied().rev().take(50).unzip();
-        assert_eq!(sizes, [10; 50]);
+        assert_eq!(sizes, [60; 50]);
         assert!(begun.windows(2).all(|pair| pair[0] - pair[1] == WORK + GAP), "{begun:?}");
     }
 

@@ -9,19 +9,24 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Items in a batch from where on the next one waits: a few steps of one task are no crowd.
-const FEW: f64 = 2.0;
+/// Items in a batch up to which the next does not wait, and from which on it does in full: a few steps of one
+/// task are no crowd.
+const CROWD: (f64, f64) = (2.0, 3.0);
+/// The same where answers bring the next items: what comes back while a batch commits is gathered enough, until
+/// there is so much that most of a statement's cost is that of its items.
+const CROWD_THAT_COMES_BACK: (f64, f64) = (16.0, 24.0);
 /// How much a batch counts among those before it: a single large one makes no crowd.
 const WEIGHT: f64 = 1.0 / 16.0;
 
-/// How long a lane waits with its next batch, where batches hold three items and more on average.
+/// How long a lane waits with its next batch, where batches hold many items on average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gap {
     /// Nothing: what comes has been gathered before.
     None,
-    /// From one's beginning to the next's: items come independently of each other.
+    /// From one's beginning to the next's: items come independently of each other. In full from three items on.
     FromBegin(Duration),
-    /// From one's answers to the next's beginning: they bring about the next items, which then come together.
+    /// From one's answers to the next's beginning: they bring about the next items, which then come together. In
+    /// full from 24 items on.
     FromAnswers(Duration),
 }
 
@@ -62,9 +67,13 @@ impl Pace {
 
     /// Waits until the next may begin. In between, nothing is waited for.
     pub async fn next(&self) {
-        let crowd = (self.items - FEW).clamp(0.0, 1.0);
-        let (Gap::FromBegin(gap) | Gap::FromAnswers(gap)) = self.gap else { return };
-        let next = self.since + gap.mul_f64(crowd);
+        let (gap, (few, many)) = match self.gap {
+            Gap::None => return,
+            Gap::FromBegin(gap) => (gap, CROWD),
+            Gap::FromAnswers(gap) => (gap, CROWD_THAT_COMES_BACK),
+        };
+        let share = ((self.items - few) / (many - few)).clamp(0.0, 1.0);
+        let next = self.since + gap.mul_f64(share);
         // A timer rounds up to the next millisecond, also one that is over.
         if Instant::now() < next {
             sleep_until(next).await;
@@ -112,12 +121,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_took_longer_is_followed_at_once() {
-        assert_eq!(wait_after_slow_ones(Gap::FromBegin(CROWDED)).await, Duration::ZERO);
+        assert_eq!(wait_after_slow_ones(Gap::FromBegin(CROWDED), 32).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_answers_bring_the_next_items_they_are_waited_for_however_long_a_batch_took() {
-        assert_eq!(wait_after_slow_ones(Gap::FromAnswers(CROWDED)).await, CROWDED);
+        assert_eq!(wait_after_slow_ones(Gap::FromAnswers(CROWDED), 32).await, CROWDED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_answers_bring_to_half_a_mesh_is_not_waited_for() {
+        assert_eq!(wait_after_slow_ones(Gap::FromAnswers(CROWDED), 12).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
@@ -134,14 +148,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_crowd_that_was_gathered_before_does_not_wait() {
-        assert_eq!(wait_after_slow_ones(Gap::None).await, Duration::ZERO);
+        assert_eq!(wait_after_slow_ones(Gap::None, 32).await, Duration::ZERO);
     }
 
-    /// How long a lane waits after a crowd, each batch of which has taken as long as a gap.
-    async fn wait_after_slow_ones(gap: Gap) -> Duration {
+    /// How long a lane waits after batches of so many items, each of which has taken as long as a gap.
+    async fn wait_after_slow_ones(gap: Gap, items: usize) -> Duration {
         let mut pace = Pace::new(gap);
         for _ in 0..100 {
-            pace.begin(8);
+            pace.begin(items);
             tokio::time::sleep(CROWDED).await;
             pace.answer();
         }

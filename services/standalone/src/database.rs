@@ -1,7 +1,5 @@
 //! The database: the one that is given, or one of our own.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context as _;
 use tasker_private_postgres::{PrivatePostgres, Settings};
 use tracing::info;
@@ -10,17 +8,6 @@ use crate::Config;
 
 /// The name of the database in our own server.
 const NAME: &str = "tasker";
-
-/// What our own server is told; all else has PostgreSQL's defaults. Nothing is lost in a power cut.
-const SETTINGS: [(&str, &str); 6] = [
-    ("fsync", "on"),
-    ("synchronous_commit", "on"),
-    ("shared_buffers", "128MB"),
-    ("max_wal_size", "1GB"),
-    ("checkpoint_timeout", "15min"),
-    // Queues and leases leave dead rows quickly.
-    ("autovacuum_naptime", "10s"),
-];
 
 /// Stages, each with a pool of durable and a pool of relaxed connections.
 const POOLS: u32 = 4 * 2;
@@ -72,17 +59,14 @@ impl Database {
 
 fn settings(config: &Config) -> Settings {
     let data_dir = &config.standalone.data_dir;
-    let mut settings = Settings::new(data_dir.join("database"));
+    let connections = config.max_connections.saturating_mul(POOLS) + SPARE_CONNECTIONS;
+    let mut settings = Settings::for_a_mesh(data_dir.join("database"))
+        .with("max_connections", connections.to_string());
     // Where `scripts/setup` leaves a copy: beside the data, and beside a folder of several.
     let beside = data_dir.parent().map(|folder| folder.join("postgres/bin"));
     settings.fallback_binaries.extend(beside);
-    let connections = config.max_connections.saturating_mul(POOLS) + SPARE_CONNECTIONS;
-    let mut told: BTreeMap<&str, String> =
-        SETTINGS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    told.insert("max_connections", connections.to_string());
     let given = config.standalone.postgres.iter();
-    told.extend(given.map(|(name, value)| (name.as_str(), value.clone())));
-    told.into_iter().fold(settings, |settings, (name, value)| settings.with(name, value))
+    given.fold(settings, |settings, (name, value)| settings.with(name, value))
 }
 
 #[cfg(test)]
