@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use sqlx::{
     PgPool, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -105,15 +105,24 @@ impl Database {
 
     /// Makes the files of the log that a server which has been busy before keeps, and uses again.
     pub async fn fill_log(&self) -> Result<()> {
-        let files = "SELECT setting::int / 16 FROM pg_settings WHERE name = 'min_wal_size'";
-        let files: i32 = sqlx::query_scalar(files).fetch_one(&self.0).await?;
+        // No checkpoint meanwhile, which would free the first of them before the last are made.
+        sqlx::raw_sql("ALTER SYSTEM SET max_wal_size = '16GB'").execute(&self.0).await?;
+        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&self.0).await?;
+        let files = "SELECT pg_size_bytes(current_setting('min_wal_size'))
+            / pg_size_bytes(current_setting('wal_segment_size'))";
+        let files: i64 = sqlx::query_scalar(files).fetch_one(&self.0).await?;
         for _ in 0..files {
             sqlx::raw_sql("SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()")
                 .execute(&self.0)
                 .await?;
         }
+        sqlx::raw_sql("ALTER SYSTEM RESET max_wal_size").execute(&self.0).await?;
+        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&self.0).await?;
         // Only now are they free.
         sqlx::raw_sql("CHECKPOINT").execute(&self.0).await?;
+        let ready: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM pg_ls_waldir()").fetch_one(&self.0).await?;
+        ensure!(ready >= files, "{ready} files of the log are there instead of {files}");
         Ok(())
     }
 

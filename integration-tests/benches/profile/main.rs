@@ -101,7 +101,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// As the bench has it, but for what counts and explains.
+/// As the bench's server has them, and what counts and explains.
 fn settings(data_dir: PathBuf) -> Settings {
     Settings::for_a_mesh(data_dir)
         .with("shared_preload_libraries", "pg_stat_statements,auto_explain")

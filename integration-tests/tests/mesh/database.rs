@@ -79,7 +79,8 @@ async fn every_task_completes_though_connections_to_the_database_are_cut_again_a
         let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
              WHERE datname = current_database() AND pid <> pg_backend_pid()
                AND application_name LIKE 'tasker-%'";
-        // Tasks whose answers were on their way may make up the next part before anybody is back.
+        // Tasks whose answers were on their way may complete the next part before any service has connected
+        // again.
         until("connections were cut", PATIENCE, async || {
             (ledger.number(cut).await > 0).then_some(())
         })

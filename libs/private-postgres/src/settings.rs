@@ -11,7 +11,8 @@ const FOR_A_MESH: [(&str, &str); 8] = [
     ("max_wal_size", "1GB"),
     // Files of the log are kept and used again: every commit waits while a new one is filled.
     ("min_wal_size", "1GB"),
-    // Pages go to the disk bit by bit. Left to the kernel they go all at once each half a minute, before any commit.
+    // Pages go to the disk bit by bit. Left to the kernel they go all at once every half minute, and every commit
+    // waits behind them.
     ("backend_flush_after", "256kB"),
     // Queues and leases leave dead rows quickly.
     ("autovacuum_naptime", "10s"),
@@ -44,7 +45,7 @@ impl Settings {
         Self { data_dir, settings: Vec::new(), port: None, fallback_binaries: vec![beside] }
     }
 
-    /// A cluster in `data_dir` for a mesh, which commits all the time, and waits for each.
+    /// A cluster in `data_dir` for a mesh, which commits all the time, and waits for each commit.
     pub fn for_a_mesh(data_dir: impl Into<PathBuf>) -> Self {
         let told = FOR_A_MESH.into_iter();
         told.fold(Self::new(data_dir), |settings, (name, value)| settings.with(name, value))
@@ -63,7 +64,21 @@ impl Settings {
 
     /// Whether the server is told not to wait for the disk, as only tests may.
     pub(crate) fn forgets_on_power_loss(&self) -> bool {
-        let told = self.settings.iter().find(|(name, _)| name.eq_ignore_ascii_case("fsync"));
+        let told = self.settings.iter().rfind(|(name, _)| name.eq_ignore_ascii_case("fsync"));
         told.is_some_and(|(_, value)| matches!(value.as_str(), "off" | "false" | "no" | "0"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_given_takes_the_place_of_ours_however_it_is_written() {
+        let ours = Settings::for_a_mesh("data");
+        assert!(!ours.forgets_on_power_loss());
+        let settings = ours.clone().with("FSYNC", "off");
+        assert_eq!(settings.settings.len(), ours.settings.len());
+        assert!(settings.forgets_on_power_loss());
     }
 }

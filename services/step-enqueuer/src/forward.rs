@@ -53,7 +53,8 @@ impl Stage for ForwardResults {
     type Key = String;
 
     const MAX_WEIGHT: usize = MAX_MESSAGE_BYTES;
-    // Answers and what they unlock go to workers, whose next results come back together.
+    // Answers and what they unlock go to workers, whose next results come back together: worth a wait only where
+    // calls are large.
     const GAP: Gap = Gap::FromAnswers(Duration::from_millis(3));
 
     fn weight(item: &Submission) -> usize {
