@@ -57,6 +57,29 @@ async fn history_is_never_counted_whichever_partition_it_lies_in() {
     }
 }
 
+/// Each time, the statements that name the table are planned anew.
+#[tokio::test]
+async fn tables_that_move_are_counted_and_visited_again_when_they_have_grown() {
+    let database = TestDatabase::fresh().await;
+    let pool = PgPool::connect(database.url()).await.unwrap();
+    // All that keep their pages move.
+    let often: Vec<String> = sqlx::query_scalar(
+        "SELECT oid::regclass::text
+        FROM pg_class, LATERAL (
+            SELECT jsonb_object_agg(option_name, option_value) AS told FROM pg_options_to_table(reloptions)
+        ) AS options
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+            AND told->>'vacuum_truncate' = 'false'
+            AND told->>'autovacuum_analyze_threshold' IS DISTINCT FROM '2147483647'
+            AND NOT coalesce((told->>'autovacuum_analyze_scale_factor')::float >= 2
+                AND (told->>'autovacuum_vacuum_insert_scale_factor')::float >= 1, false)",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert!(often.is_empty(), "ALTER TABLE … SET (…), as migration 40: {often:?}");
+}
+
 #[tokio::test]
 async fn vacuum_locks_no_table_that_moves_to_give_pages_back() {
     let database = TestDatabase::fresh().await;
