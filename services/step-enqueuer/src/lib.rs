@@ -76,8 +76,8 @@ use crate::{
     yield_steps::YieldSteps,
 };
 
-/// Results on their way to result-processor: in one call, waiting, and calls at once. It gathers what comes by several
-/// calls while its statement runs; with two, what came after the second waited for one statement more.
+/// Results on their way to result-processor: in one call, waiting, and calls at once. All that have come
+/// while its statement runs go into the next. With two calls, a result behind the second waited for one statement more.
 const FORWARD: Bounds = Bounds { batch: 500, waiting: 5_000, lanes: 4 };
 /// Checkpoints, and steps that are yielded. In one lane: what one worker has saved is kept in its order.
 const SAVE: Bounds = Bounds { batch: 500, waiting: 100, lanes: 1 };

@@ -71,7 +71,7 @@ async fn tables_that_move_are_counted_and_visited_again_when_they_have_grown() {
         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
             AND told->>'vacuum_truncate' = 'false'
             AND told->>'autovacuum_analyze_threshold' IS DISTINCT FROM '2147483647'
-            AND NOT coalesce((told->>'autovacuum_analyze_scale_factor')::float >= 2
+            AND NOT coalesce((told->>'autovacuum_analyze_scale_factor')::float BETWEEN 1 AND 2
                 AND (told->>'autovacuum_vacuum_insert_scale_factor')::float >= 1, false)",
     )
     .fetch_all(&pool)
