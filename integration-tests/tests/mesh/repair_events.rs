@@ -1,6 +1,6 @@
 //! Steps that operators settle publish what their templates say, as steps that workers end do.
 
-use std::{collections::BTreeSet, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use sqlx::PgPool;
 use tasker_client::{
     Client, NewTask, Operator,
     v1::{
-        DomainEvent, Payload, Remedy, ResultVerdict, TaskState, domain_event::Outcome,
-        subscribe_events_response::Message,
+        DomainEvent, Payload, Remedy, ResultVerdict, SubscribeEventsResponse, TaskState,
+        domain_event::Outcome, subscribe_events_response::Message,
     },
 };
 use tasker_integration_tests::{Mesh, Service, Session, failure, success, until};
@@ -124,17 +124,21 @@ async fn a_step_that_is_completed_by_hand_publishes_as_if_a_worker_had_done_it(m
 
 async fn a_step_that_is_resolved_tells_its_end_and_no_success(mesh: &Mesh) {
     let client = mesh.client();
+    // Before anything is told: a failure is announced after its commit, perhaps when its task is seen to rest.
+    let heard = client.subscribe_events("hand_events", "orders.settled").await.unwrap();
     // One step by its name, the other with all that have failed of its task.
     let (one, other) = (failed(mesh).await, failed(mesh).await);
-    let heard = client.subscribe_events("hand_events", "orders.settled").await.unwrap();
     client.resolve_step(&one, "pay", &gina()).await.unwrap();
     client.repair_task(&other, Remedy::Resolve, &gina()).await.unwrap();
+    let (mut failures, mut resolved) = (Vec::new(), Vec::new());
     for task_id in [&one, &other] {
         let durable = durable_events(mesh, task_id).await;
         let by_hand = &durable[2..];
         assert_eq!(names(by_hand), [("orders.settled", "resolved_manually")]);
         let told = &by_hand[0].2;
         assert_eq!((told.get("payload"), told.get("error")), (None, None));
+        failures.push(durable[1].2["event_id"].clone());
+        resolved.push(told["event_id"].clone());
     }
     // Whoever resolves it again tells nothing more.
     let task = client.wait_for_task(&one, PATIENCE).await.unwrap();
@@ -142,15 +146,17 @@ async fn a_step_that_is_resolved_tells_its_end_and_no_success(mesh: &Mesh) {
     let again = client.resolve_step(&one, "pay", &gina()).await.unwrap_err();
     assert_eq!(again.reason(), Some("TASK_ENDED"));
     assert_eq!(durable_events(mesh, &one).await.len(), 3);
-    let told = timeout(PATIENCE, heard.take(2).try_collect::<Vec<_>>()).await.unwrap().unwrap();
-    // In no order: each is told after its own commit.
-    let mut of_tasks = BTreeSet::new();
-    for said in told {
-        let Some(Message::Event(event)) = said.message else { panic!("not an event") };
+    let told = timeout(PATIENCE, heard.take(4).try_collect::<Vec<_>>()).await.unwrap().unwrap();
+    let event = |said: SubscribeEventsResponse| match said.message {
+        Some(Message::Event(event)) => event,
+        other => panic!("not an event: {other:?}"),
+    };
+    let told: Vec<DomainEvent> = told.into_iter().map(event).collect();
+    let ids: Vec<Value> = told.iter().map(|event| json!(event.event_id)).collect();
+    assert_eq!(ids, [failures, resolved].concat());
+    for event in &told[2..] {
         assert!(matches!(event.outcome, Some(Outcome::ResolvedManually(_))), "{event:?}");
-        of_tasks.insert(event.task_id);
     }
-    assert_eq!(of_tasks, BTreeSet::from([one, other]));
     mesh.ledger().await.histories_hold().await;
 }
 
