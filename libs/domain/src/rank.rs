@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use crate::TaskId;
 
+/// With so many bits an id begins, the time of its task's birth in ms (UUID version 7, RFC 9562).
+const MS_BITS: u32 = 48;
+
 /// A step's place in the order of dispatch: larger priorities first, then older tasks.
 ///
 /// What is smaller goes first. Ids of tasks are in the order of their births, so that a task that has
@@ -25,6 +28,14 @@ impl Rank {
     #[must_use]
     pub fn of(priority: i16, task: TaskId) -> Self {
         Self(Reverse(priority), task.0)
+    }
+
+    /// As if the task had been born so much earlier.
+    #[must_use]
+    pub fn earlier(self, by: Duration) -> Self {
+        let Self(priority, task) = self;
+        let by = by.as_millis().min((1 << MS_BITS) - 1) << (u128::BITS - MS_BITS);
+        Self(priority, Uuid::from_u128(task.as_u128().saturating_sub(by)))
     }
 }
 
@@ -63,6 +74,14 @@ mod tests {
         ranks.sort();
         assert_eq!(ranks, [Rank::of(5, younger), Rank::of(0, older), Rank::of(0, younger)]);
         assert!(ranks.iter().all(|rank| *rank > Rank::FIRST));
+    }
+
+    #[test]
+    fn a_rank_is_of_a_task_born_earlier_and_of_the_same_priority() {
+        let born = |ms| TaskId(uuid::Builder::from_unix_timestamp_millis(ms, &[7; 10]).into_uuid());
+        let rank = Rank::of(3, born(5_000));
+        assert_eq!(rank.earlier(Duration::from_millis(1_500)), Rank::of(3, born(3_500)));
+        assert_eq!(rank.earlier(Duration::MAX), Rank::of(3, TaskId(Uuid::nil())));
     }
 
     #[test]

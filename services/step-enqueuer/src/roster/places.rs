@@ -1,6 +1,6 @@
 //! Places at workers: reserved for steps that are about to begin, or that a result may unlock.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tasker_domain::{Ageing, Ordinal, Rank, SessionId, TaskId, template::Kind};
 use tasker_store::Held;
@@ -8,6 +8,11 @@ use uuid::Uuid;
 
 use super::{Inner, Roster, Seat};
 use crate::at_hand::TaskAtHand;
+
+/// A task keeps the place it has, though a step of another waits that was born before it by so little: which of them
+/// comes first is decided by the clocks of several services, and by whose commit is done first. Where the one that
+/// goes on had to wait in turn, all others behind it would, too, and take the longer way through the queue.
+pub(super) const ABOUT_AS_OLD: Duration = Duration::from_secs(1);
 
 /// A place for a step that a result may unlock.
 pub struct Kept {
@@ -28,7 +33,8 @@ impl Roster {
 
     /// Keeps places for the steps that a result may unlock, but for those in `wanted`, at workers for which
     /// none waits that goes before them. The result's own place, free once it is answered, is for a
-    /// step that waits for this result alone; whether others are unlocked is not known.
+    /// step that waits for this result alone; whether others are unlocked is not known. It is kept, too, where
+    /// what waits is of a task that is [about as old](ABOUT_AS_OLD).
     pub fn reserve_next(
         &self,
         session: SessionId,
@@ -56,7 +62,7 @@ impl Roster {
             if !next.limits.is_empty() || wanted.contains(&(held.task_id, *ordinal)) {
                 continue;
             }
-            let awaited = inner.awaited_before(self.ageing, rank);
+            let awaited = inner.awaited_before(self.ageing, rank.earlier(ABOUT_AS_OLD));
             let passed_on = next.dependencies.len() == 1 && !is_among(&awaited, session);
             let freed =
                 if passed_on { inner.pass_on(session, own, namespace, callable) } else { None };

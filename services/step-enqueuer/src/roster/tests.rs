@@ -7,7 +7,7 @@ use tasker_domain::{Ordinal, TaskId};
 use tasker_store::Held;
 use tokio::sync::mpsc;
 
-use super::*;
+use super::{places::ABOUT_AS_OLD, *};
 use crate::at_hand::TaskAtHand;
 
 type Inbox = mpsc::Receiver<Result<WorkResponse, tonic::Status>>;
@@ -166,6 +166,37 @@ fn the_place_that_a_result_frees_is_not_kept_from_one_that_waits_for_another_han
 }
 
 #[test]
+fn a_task_goes_on_in_its_place_unless_a_step_waits_that_is_more_urgent_or_of_a_clearly_older_task()
+{
+    let (roster, seat, _inbox) = roster(1);
+    let (task, task_id) = (task_at_hand(), TaskId::new());
+    let step = holding_of(&task, task_id);
+    roster.reserve("n", "a");
+    roster.hold(vec![(seat, step.clone())]);
+    let goes_on = |first: Rank| {
+        roster.wait_for("n", [("a".to_owned(), first)]);
+        let kept = roster.reserve_next(seat.session, &step.held, &mut HashSet::new());
+        roster.keep(seat.session, step.held.delivery_id);
+        kept.iter().for_each(|kept| roster.unreserve(kept.seat));
+        roster.lock().waiting.clear();
+        !kept.is_empty()
+    };
+    let of = |priority| Rank::of(priority, task_id);
+    assert!(goes_on(of(0).earlier(ABOUT_AS_OLD)));
+    assert!(!goes_on(of(0).earlier(ABOUT_AS_OLD + Duration::from_millis(1))));
+    assert!(!goes_on(of(1)));
+    assert!(!goes_on(Rank::FIRST));
+}
+
+#[test]
+fn a_fresh_step_does_not_pass_one_of_a_task_that_is_hardly_older() {
+    let (roster, _seat, _inbox) = roster(1);
+    let fresh = any();
+    roster.wait_for("n", [("a".to_owned(), fresh.earlier(Duration::from_millis(1)))]);
+    assert_eq!(roster.reserve_fresh("n", "a", fresh), None);
+}
+
+#[test]
 fn an_aged_step_of_another_handler_is_not_passed() {
     let roster = Roster::new(Ageing(Duration::from_nanos(1)));
     let session = SessionId::new();
@@ -276,7 +307,7 @@ fn a_step_that_two_results_unlock_gets_one_place() {
 #[test]
 fn an_unlocked_step_does_not_pass_what_goes_before_it() {
     let (roster, seat, _inbox) = roster(8);
-    let older = Rank::of(0, TaskId::new());
+    let older = any().earlier(2 * ABOUT_AS_OLD);
     let (task, id) = (task_at_hand(), TaskId::new());
     let younger = Rank::of(0, TaskId::new());
     let step = holding_of(&task, id);
