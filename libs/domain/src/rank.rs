@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use crate::TaskId;
 
-/// With so many bits an id begins, the time of its task's birth in ms (UUID version 7, RFC 9562).
+/// The first bits of an id: when its task was born, in ms (UUID version 7, RFC 9562).
 const MS_BITS: u32 = 48;
 
 /// A step's place in the order of dispatch: larger priorities first, then older tasks.
 ///
-/// What is smaller goes first. Ids of tasks are in the order of their births, so that a task that has
+/// What is smaller goes first. Ids of tasks are about in the order of their births, so that a task that has
 /// begun goes before those that have not, and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Rank(Reverse<i16>, Uuid);
@@ -30,12 +30,19 @@ impl Rank {
         Self(Reverse(priority), task.0)
     }
 
-    /// As if the task had been born so much earlier.
+    /// As if the task had been born so much earlier. [`Rank::FIRST`] and [`Rank::LAST`] are of none.
     #[must_use]
     pub fn earlier(self, by: Duration) -> Self {
+        if self.is_of_no_task() {
+            return self;
+        }
         let Self(priority, task) = self;
         let by = by.as_millis().min((1 << MS_BITS) - 1) << (u128::BITS - MS_BITS);
         Self(priority, Uuid::from_u128(task.as_u128().saturating_sub(by)))
+    }
+
+    fn is_of_no_task(self) -> bool {
+        self == Self::FIRST || self == Self::LAST
     }
 }
 
@@ -50,11 +57,11 @@ impl Ageing {
     /// The rank of a step that had this one so long ago, and has waited since.
     #[must_use]
     pub fn rank(self, rank: Rank, waited: Duration) -> Rank {
-        let Rank(Reverse(priority), task) = rank;
         // Not among those of which nothing is known, and not before them.
-        if rank == Rank::FIRST || rank == Rank::LAST {
+        if rank.is_of_no_task() {
             return rank;
         }
+        let Rank(Reverse(priority), task) = rank;
         let points = waited.as_nanos().checked_div(self.0.as_nanos()).unwrap_or(0);
         let points = i16::try_from(points).unwrap_or(i16::MAX);
         Rank(Reverse(priority.saturating_add(points).min(i16::MAX - 1)), task)
@@ -82,6 +89,9 @@ mod tests {
         let rank = Rank::of(3, born(5_000));
         assert_eq!(rank.earlier(Duration::from_millis(1_500)), Rank::of(3, born(3_500)));
         assert_eq!(rank.earlier(Duration::MAX), Rank::of(3, TaskId(Uuid::nil())));
+        for of_none in [Rank::FIRST, Rank::LAST] {
+            assert_eq!(of_none.earlier(MINUTE), of_none);
+        }
     }
 
     #[test]

@@ -43,7 +43,8 @@ struct Inner {
     members: HashMap<SessionId, Member>,
     /// Who can run a callable in a namespace.
     able: HashMap<String, HashMap<String, Vec<SessionId>>>,
-    /// What may wait in the worker queues, and the first of its ranks: others do not pass it by.
+    /// What may wait in the worker queues, and the first of its ranks: others do not pass it by, but for a task about
+    /// as old that goes on in its own place.
     waiting: HashMap<String, HashMap<String, Note>>,
     /// Callables of which limits hold steps, as far as is known here.
     limited: HashMap<String, HashSet<String>>,

@@ -9,9 +9,10 @@ use uuid::Uuid;
 use super::{Inner, Roster, Seat};
 use crate::at_hand::TaskAtHand;
 
-/// A task keeps the place it has, though a step of another waits that was born before it by so little: which of them
-/// comes first is decided by the clocks of several services, and by whose commit is done first. Where the one that
-/// goes on had to wait in turn, all others behind it would, too, and take the longer way through the queue.
+/// How much older the task of a waiting step may be and still not take the place of one that goes on. Which of two such
+/// tasks has the smaller id depends on the clocks of replicas, and which begins first on when births were gathered. If
+/// the younger gave way it would wait in turn, and hold up all that are younger still, each of them by the longer way
+/// through the queue.
 pub(super) const ABOUT_AS_OLD: Duration = Duration::from_secs(1);
 
 /// A place for a step that a result may unlock.
@@ -33,8 +34,8 @@ impl Roster {
 
     /// Keeps places for the steps that a result may unlock, but for those in `wanted`, at workers for which
     /// none waits that goes before them. The result's own place, free once it is answered, is for a
-    /// step that waits for this result alone; whether others are unlocked is not known. It is kept, too, where
-    /// what waits is of a task that is [about as old](ABOUT_AS_OLD).
+    /// step that waits for this result alone; whether others are unlocked is not known. It is kept even where what
+    /// waits goes before, if that has the same priority and its task is [about as old](ABOUT_AS_OLD).
     pub fn reserve_next(
         &self,
         session: SessionId,

@@ -83,6 +83,36 @@ fn holding() -> Holding {
     }
 }
 
+/// No place.
+const NONE: [bool; 0] = [];
+
+/// A worker that runs one step of a task. Two steps of it may begin after that: `a` and `b`.
+fn at_work(credit: usize) -> (Roster, Seat, Holding, Inbox) {
+    let (roster, seat, inbox) = roster(credit);
+    let step = holding_of(&task_at_hand(), TaskId::new());
+    roster.reserve("n", "a");
+    roster.hold(vec![(seat, step.clone())]);
+    (roster, seat, step, inbox)
+}
+
+/// Which places are kept for what the result of a step unlocks, while others wait for a handler: `true` is the one
+/// that the result frees. Afterwards all is as it was.
+fn kept_beside(
+    roster: &Roster,
+    seat: Seat,
+    step: &Holding,
+    handler: &str,
+    first: Rank,
+) -> Vec<bool> {
+    roster.wait_for("n", [(handler.to_owned(), first)]);
+    let kept = roster.reserve_next(seat.session, &step.held, &mut HashSet::new());
+    roster.keep(seat.session, step.held.delivery_id);
+    kept.iter().for_each(|kept| roster.unreserve(kept.seat));
+    // Looked at by who claims, as soon as there is room.
+    roster.lock().waiting.clear();
+    kept.iter().map(|kept| kept.freed_by == Some(step.held.delivery_id)).collect()
+}
+
 #[test]
 fn a_worker_never_has_more_than_its_credit() {
     let (roster, seat, _inbox) = roster(2);
@@ -144,48 +174,46 @@ fn a_fresh_step_does_not_pass_those_that_wait_in_another_namespace_of_the_same_w
 
 #[test]
 fn the_place_that_a_result_frees_is_not_kept_from_one_that_waits_for_another_handler() {
-    let (roster, seat, _inbox) = roster(1);
-    let task = task_at_hand();
-    let step = holding_of(&task, TaskId::new());
-    roster.reserve("n", "a");
-    roster.hold(vec![(seat, step.clone())]);
-    let kept = |handler: &str, priority| {
-        look(&roster);
-        roster.wait_for("n", [(handler.to_owned(), Rank::of(priority, TaskId::new()))]);
-        let kept = roster.reserve_next(seat.session, &step.held, &mut HashSet::new());
-        roster.keep(seat.session, step.held.delivery_id);
-        kept.iter().for_each(|kept| roster.unreserve(kept.seat));
-        // Looked at by who claims, as soon as there is room.
-        roster.lock().waiting.clear();
-        kept.len()
+    let (roster, seat, step, _inbox) = at_work(1);
+    let kept = |handler, priority| {
+        kept_beside(&roster, seat, &step, handler, Rank::of(priority, TaskId::new()))
     };
     // Of the two that the result unlocks, one gets the place, unless either handler is awaited before.
-    assert_eq!(kept("a", -1), 1);
-    assert_eq!(kept("a", 1), 0);
-    assert_eq!(kept("b", 1), 0);
+    assert_eq!(kept("a", -1), [true]);
+    assert_eq!(kept("a", 1), NONE);
+    assert_eq!(kept("b", 1), NONE);
 }
 
 #[test]
 fn a_task_goes_on_in_its_place_unless_a_step_waits_that_is_more_urgent_or_of_a_clearly_older_task()
 {
-    let (roster, seat, _inbox) = roster(1);
-    let (task, task_id) = (task_at_hand(), TaskId::new());
-    let step = holding_of(&task, task_id);
-    roster.reserve("n", "a");
-    roster.hold(vec![(seat, step.clone())]);
-    let goes_on = |first: Rank| {
-        roster.wait_for("n", [("a".to_owned(), first)]);
-        let kept = roster.reserve_next(seat.session, &step.held, &mut HashSet::new());
-        roster.keep(seat.session, step.held.delivery_id);
-        kept.iter().for_each(|kept| roster.unreserve(kept.seat));
-        roster.lock().waiting.clear();
-        !kept.is_empty()
-    };
-    let of = |priority| Rank::of(priority, task_id);
-    assert!(goes_on(of(0).earlier(ABOUT_AS_OLD)));
-    assert!(!goes_on(of(0).earlier(ABOUT_AS_OLD + Duration::from_millis(1))));
-    assert!(!goes_on(of(1)));
-    assert!(!goes_on(Rank::FIRST));
+    let (roster, seat, step, _inbox) = at_work(1);
+    let of = |priority| Rank::of(priority, TaskId(step.held.task_id));
+    for handler in ["a", "b"] {
+        let kept = |first| kept_beside(&roster, seat, &step, handler, first);
+        assert_eq!(kept(of(0).earlier(ABOUT_AS_OLD)), [true]);
+        assert_eq!(kept(of(0).earlier(ABOUT_AS_OLD + Duration::from_millis(1))), NONE);
+        assert_eq!(kept(of(1)), NONE);
+        assert_eq!(kept(Rank::FIRST), NONE);
+    }
+}
+
+#[test]
+fn a_task_gets_no_second_place_before_one_that_is_hardly_older() {
+    let (roster, seat, step, _inbox) = at_work(8);
+    let own = Rank::of(0, TaskId(step.held.task_id));
+    let kept = |first| kept_beside(&roster, seat, &step, "a", first);
+    assert_eq!(kept(own.earlier(Duration::from_millis(1))), [true]);
+    assert_eq!(kept(Rank::LAST), [true, false]);
+}
+
+#[test]
+fn a_task_does_not_go_on_in_its_place_before_one_that_has_waited_long() {
+    let (roster, seat, step, _inbox) = at_work(1);
+    let roster = Roster { ageing: Ageing(Duration::from_nanos(1)), ..roster };
+    let own = Rank::of(0, TaskId(step.held.task_id));
+    let refused = (0..10_000).any(|_| kept_beside(&roster, seat, &step, "a", own).is_empty());
+    assert!(refused, "an aged step was passed");
 }
 
 #[test]
@@ -306,24 +334,12 @@ fn a_step_that_two_results_unlock_gets_one_place() {
 
 #[test]
 fn an_unlocked_step_does_not_pass_what_goes_before_it() {
-    let (roster, seat, _inbox) = roster(8);
-    let older = any().earlier(2 * ABOUT_AS_OLD);
-    let (task, id) = (task_at_hand(), TaskId::new());
-    let younger = Rank::of(0, TaskId::new());
-    let step = holding_of(&task, id);
-    roster.reserve("n", "a");
-    roster.hold(vec![(seat, step.clone())]);
-    let kept = |waiting| {
-        look(&roster);
-        roster.wait_for("n", [("a".to_owned(), waiting), ("b".to_owned(), waiting)]);
-        let kept = roster.reserve_next(seat.session, &step.held, &mut HashSet::new());
-        kept.iter().for_each(|kept| roster.unreserve(kept.seat));
-        kept.len()
-    };
-    assert_eq!(kept(older), 0);
-    assert_eq!(kept(younger), 2);
-    assert_eq!(kept(Rank::of(7, TaskId::new())), 0);
-    assert_eq!(kept(Rank::FIRST), 0);
+    let (roster, seat, step, _inbox) = at_work(8);
+    let kept = |first| kept_beside(&roster, seat, &step, "b", first);
+    assert_eq!(kept(any().earlier(2 * ABOUT_AS_OLD)), NONE);
+    assert_eq!(kept(any()), [true, false]);
+    assert_eq!(kept(Rank::of(7, TaskId::new())), NONE);
+    assert_eq!(kept(Rank::FIRST), NONE);
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Roster {
     }
 
     /// What may be claimed now, from each namespace. It waits until somebody has [looked](Self::looked):
-    /// nothing passes it by meanwhile.
+    /// meanwhile nothing passes it by but a task about as old that goes on in its own place.
     pub fn claimable(&self) -> Vec<Claimable> {
         let inner = self.lock();
         let mut found = Vec::new();
